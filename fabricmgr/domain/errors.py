@@ -1,0 +1,388 @@
+"""Every error the domain can raise. An error has fields and no text: its row in `problems` says the rest."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+class FabricError(Exception):
+    """What a caller may see. Subclasses are dataclasses; `problems.problem_of` finds their row."""
+
+    def __str__(self) -> str:
+        fields = ", ".join(f"{name}={value!s}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({fields})"
+
+
+# --- input ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Invalid(FabricError):
+    """A value that cannot be right, whatever the state is."""
+
+    field: str
+    value: object
+    expected: str
+
+
+@dataclass
+class UnknownField(FabricError):
+    field: str
+    nearest: str
+    known: str
+
+
+@dataclass
+class MissingField(FabricError):
+    field: str
+    expected: str
+
+
+@dataclass
+class MalformedBody(FabricError):
+    where: str
+    reason: str
+
+
+@dataclass
+class UnsupportedMediaType(FabricError):
+    given: str
+    expected: str
+
+
+@dataclass
+class BodyTooLarge(FabricError):
+    limit: int
+
+
+# --- things that are there, or not -----------------------------------------------------------------------------------
+
+
+@dataclass
+class NotFound(FabricError):
+    kind: str
+    name: str
+
+
+@dataclass
+class AlreadyExists(FabricError):
+    kind: str
+    name: str
+
+
+@dataclass
+class InUse(FabricError):
+    """Something cannot be removed or changed while others need it."""
+
+    kind: str
+    name: str
+    by: str
+
+
+@dataclass
+class VersionConflict(FabricError):
+    """The caller quoted a version that is not current."""
+
+    kind: str
+    name: str
+    quoted: str
+    current: str
+
+
+@dataclass
+class MethodNotAllowed(FabricError):
+    method: str
+    allowed: str
+
+
+# --- pools and addresses -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class PrefixOverlap(FabricError):
+    prefix: str
+    other: str
+    pool: str
+
+
+@dataclass
+class ReservationHeld(FabricError):
+    """A reservation over addresses that somebody holds."""
+
+    reservation: str
+    held: str
+
+
+@dataclass
+class PoolExhausted(FabricError):
+    pool: str
+    family: str
+    hint: str
+
+
+@dataclass
+class AddressHeld(FabricError):
+    address: str
+    holder: str
+
+
+@dataclass
+class AddressInNodeBlock(FabricError):
+    address: str
+    node: str
+    block: str
+
+
+@dataclass
+class AddressInTransition(FabricError):
+    address: str
+    block: str
+    state: str
+
+
+@dataclass
+class AddressCooling(FabricError):
+    address: str
+    due: datetime
+
+
+@dataclass
+class AddressReserved(FabricError):
+    address: str
+    pool: str
+    reason: str
+
+
+@dataclass
+class AddressOutside(FabricError):
+    address: str
+    where: str
+
+
+@dataclass
+class StaleGeneration(FabricError):
+    quoted: int
+    current: int
+
+
+@dataclass
+class StaleClaim(FabricError):
+    block: str
+    quoted: int
+    current: int
+
+
+@dataclass
+class OwnerKeyClash(FabricError):
+    """Two different owners with one key: the hash met its twin, or the caller's fields changed under one key."""
+
+    key: str
+
+
+# --- who is asking -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Unauthenticated(FabricError):
+    reason: str
+
+
+@dataclass
+class Forbidden(FabricError):
+    who: str
+    need: str
+
+
+@dataclass
+class PasswordChangeRequired(FabricError):
+    account: str
+
+
+@dataclass
+class LockedOut(FabricError):
+    account: str
+    until: datetime
+
+
+# --- nodes ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TokenRefused(FabricError):
+    """An enrolment token that does not count: unknown, used, expired, or made for another node."""
+
+    node: str
+    reason: str
+
+
+@dataclass
+class ClockSkew(FabricError):
+    node: str
+    node_time: datetime
+    manager_time: datetime
+    limit_seconds: int
+
+
+@dataclass
+class LifeRefused(FabricError):
+    """A hello of another life while the old one's heartbeat lives: two agents claim to be one node."""
+
+    node: str
+    living: str
+    seen_seconds_ago: int
+
+
+@dataclass
+class MachineRefused(FabricError):
+    """A hello from a machine that the certificate was not made for: a cloned image."""
+
+    node: str
+    machine_id: str
+    enrolled: str
+
+
+@dataclass
+class HelloRequired(FabricError):
+    node: str
+    reason: str
+
+
+@dataclass
+class ReportGap(FabricError):
+    node: str
+    number: int
+    expected: int
+
+
+@dataclass
+class NodeIsGone(FabricError):
+    node: str
+
+
+# --- the manager and its database -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class ManagerUnavailable(FabricError):
+    url: str
+    reason: str
+
+
+@dataclass
+class Busy(FabricError):
+    what: str
+    retry_after_seconds: int
+
+
+@dataclass
+class DatabaseUnavailable(FabricError):
+    reason: str
+
+
+@dataclass
+class DatabaseUnsuitable(FabricError):
+    reason: str
+    remedy: str
+
+
+@dataclass
+class SettingRefused(FabricError):
+    setting: str
+    value: str
+    expected: str
+
+
+@dataclass
+class UnknownSetting(FabricError):
+    setting: str
+    source: str
+    nearest: str
+
+
+# --- CNI (SPEC 1.1.0) --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class CniVersionRefused(FabricError):
+    version: str
+    reason: str
+
+
+@dataclass
+class CniFieldRefused(FabricError):
+    field: str
+    value: str
+    reason: str
+
+
+@dataclass
+class CniEnvironment(FabricError):
+    """All that is wrong with the CNI_* variables, in one sentence."""
+
+    problems: str
+
+
+@dataclass
+class CniDecode(FabricError):
+    reason: str
+
+
+@dataclass
+class CniConfiguration(FabricError):
+    reason: str
+
+
+@dataclass
+class NamespaceMissing(FabricError):
+    path: str
+
+
+@dataclass
+class NamespaceRefused(FabricError):
+    path: str
+    reason: str
+
+
+@dataclass
+class AttachmentExists(FabricError):
+    network: str
+    container: str
+    ifname: str
+
+
+@dataclass
+class InterfaceExists(FabricError):
+    ifname: str
+    namespace: str
+
+
+@dataclass
+class KernelRefused(FabricError):
+    step: str
+    errno: int
+    reason: str
+
+
+@dataclass
+class CheckFailed(FabricError):
+    what: str
+    expected: str
+    observed: str
+
+
+@dataclass
+class AgentNotReady(FabricError):
+    reason: str
+
+
+@dataclass
+class RunningPodsSuffer(FabricError):
+    reason: str
+
+
+@dataclass
+class AgentAway(FabricError):
+    reason: str
