@@ -1,0 +1,93 @@
+"""How a loop runs: it does a pass, says in a sentence what came of it, and waits for its period, a wake-up, or its back-off."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from fabricmgr.metrics import LOOP_RUNS, LOOP_SECONDS
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE = 60.0
+
+
+class State(Enum):
+    DONE = "done"
+    AGAIN = "again"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass came to. after: seconds until the next pass; None: the loop's own period."""
+
+    state: State
+    sentence: str
+    after: float | None = None
+
+    @classmethod
+    def done(cls, sentence: str) -> "Outcome":
+        return cls(State.DONE, sentence)
+
+    @classmethod
+    def again(cls, after: float, sentence: str) -> "Outcome":
+        return cls(State.AGAIN, sentence, after)
+
+    @classmethod
+    def blocked(cls, sentence: str) -> "Outcome":
+        return cls(State.BLOCKED, sentence)
+
+
+class Loop:
+    """Runs `once` for ever. A pass that raises is logged and tried again with growing pauses; `wake` starts the next pass at once."""
+
+    def __init__(self, name: str, once: Callable[[], Awaitable[Outcome]], period: float, chance: Callable[[], float] = random.random):
+        self.name = name
+        self.last = Outcome.done("not yet run")
+        self._once = once
+        self._period = period
+        self._chance = chance
+        self._woken = asyncio.Event()
+        self._failures = 0
+
+    def wake(self) -> None:
+        """Do a pass now, or right after the one that runs."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._woken.clear()
+            pause = await self.step()
+            try:
+                await asyncio.wait_for(self._woken.wait(), pause)
+            except TimeoutError:
+                continue
+
+    async def step(self) -> float:
+        """One pass. Gives back the seconds to wait for the next."""
+        with LOOP_SECONDS.labels(self.name).time():
+            outcome = await self._guarded()
+        LOOP_RUNS.labels(self.name, outcome.state.value).inc()
+        if outcome != self.last:
+            log.info("loop", extra={"loop": self.name, "state": outcome.state.value, "outcome": outcome.sentence})
+        self.last = outcome
+        return self._period if outcome.after is None else outcome.after
+
+    async def _guarded(self) -> Outcome:
+        try:
+            outcome = await self._once()
+        except Exception as error:  # a loop outlives whatever one pass meets
+            self._failures += 1
+            log.exception("loop failed", extra={"loop": self.name})
+            return Outcome(State.FAILED, f"{type(error).__name__}: {error}", self._backoff())
+        self._failures = 0
+        return outcome
+
+    def _backoff(self) -> float:
+        pause = min(LONGEST_PAUSE, float(2 ** min(self._failures, 6)) / 2)
+        return pause * (0.5 + self._chance() / 2)

@@ -1,0 +1,33 @@
+"""Every metric, once. Names follow Prometheus' conventions: a unit at the end, counters end in _total."""
+
+from prometheus_client import Counter, Histogram
+
+# Buckets in seconds: allocation takes 1 to 5 ms, a slow request 100.
+_LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+# --- the manager's HTTP edge ---
+HTTP_REQUESTS = Counter("fabricmgr_http_requests_total", "Requests answered.", ["route", "method", "status"])
+HTTP_SECONDS = Histogram("fabricmgr_http_request_seconds", "Time from request to answer.", ["route"], buckets=_LATENCY)
+DENIALS = Counter("fabricmgr_denials_total", "Requests refused for want of credentials or privilege.", ["reason"])
+
+# --- the writer ---
+BATCHES = Counter("fabricmgr_writer_batches_total", "Batches committed, by kind and outcome.", ["kind", "outcome"])
+BATCH_SIZE = Histogram("fabricmgr_writer_batch_size", "Callers that shared a batch.", ["kind"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
+BATCH_SECONDS = Histogram("fabricmgr_writer_batch_seconds", "Time of a batch in the database.", ["kind"], buckets=_LATENCY)
+RETRIES = Counter("fabricmgr_writer_retries_total", "Batches sent again, by the database's error class.", ["kind", "sqlstate"])
+CONFLICTS = Counter("fabricmgr_address_conflicts_total", "Addresses held back because two claimed them.")
+
+# --- what agents tell ---
+REPORTS = Counter("fabricmgr_reports_total", "Report batches by outcome.", ["outcome"])
+REPORTED_CHANGES = Counter("fabricmgr_reported_changes_total", "Changes in report batches by kind.", ["kind"])
+
+# --- loops ---
+LOOP_RUNS = Counter("fabricmgr_loop_runs_total", "Runs of the controllers' loops by outcome.", ["loop", "outcome"])
+LOOP_SECONDS = Histogram("fabricmgr_loop_run_seconds", "Time of one run.", ["loop"], buckets=_LATENCY)
+EVENTS_POSITIONED = Counter("fabricmgr_events_positioned_total", "Events given a position.")
+
+# --- the agent ---
+CNI_CALLS = Counter("fabricmgr_agent_cni_calls_total", "CNI calls by command and code; 0 is success.", ["command", "code"])
+CNI_SECONDS = Histogram("fabricmgr_agent_cni_call_seconds", "Time from frame to answer.", ["command"], buckets=_LATENCY)
+AGENT_REPORTS = Counter("fabricmgr_agent_reports_total", "Report batches sent, by outcome.", ["outcome"])
+REAPED = Counter("fabricmgr_agent_links_reaped_total", "Links deleted after their pods were gone.")
