@@ -1,0 +1,64 @@
+# Every target says what it does: `make` lists them. What needs more than a line of shell lies in deploy/setup/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+CODE := fabricmgr tests cni bench migrations deploy hatch_build.py
+# The console shows what happens as it happens, also through a pipe.
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: ## install what running needs: Debian packages (as root), Python packages by the lock, .venv/bin/fabricmgr
+	@deploy/setup/apt.sh run
+	@deploy/setup/venv.sh requirements.lock
+
+.PHONY: install-dev
+install-dev: ## the same, and what tests and checks need
+	@deploy/setup/apt.sh run test
+	@deploy/setup/venv.sh requirements-dev.lock
+
+.PHONY: run
+run: install ## start it all on this machine: manager, two nodes, pods that ping each other; ONCE=1 shows it and ends
+	@$(PY) -m deploy.demo $(if $(ONCE),--once)
+
+.PHONY: test
+test: install-dev ## run every tier of tests that this machine can run; at the end a table says which, and why not
+	@deploy/setup/test.sh $(TESTS)
+
+.PHONY: check
+check: install-dev ## the quick look before a commit: lint, format, types, imports between rooms, unit tests
+	.venv/bin/ruff check $(CODE)
+	.venv/bin/ruff format --check $(CODE)
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	shellcheck deploy/setup/*.sh .ci/run
+	$(PY) -m pytest -q tests/unit
+
+.PHONY: format
+format: install-dev ## put imports and layout in order
+	.venv/bin/ruff check --fix --select I $(CODE)
+	.venv/bin/ruff format $(CODE)
+
+.PHONY: lock
+lock: ## write both lock files anew from pyproject.toml (the newest versions that fit)
+	@deploy/setup/lock.sh
+
+.PHONY: bench-cni
+bench-cni: install-dev ## CNI ADD and DEL against the Go reference plugins, paired in one run
+	@$(PY) -m bench.cni $(ARGS)
+
+.PHONY: bench-alloc
+bench-alloc: install-dev ## allocations a second against pgbench's single-row inserts, paired in one run
+	@$(PY) -m bench.alloc $(ARGS)
+
+.PHONY: image
+image: install ## build the container image with podman, without a registry
+	@deploy/setup/image.sh
+
+.PHONY: clean
+clean: ## remove what was built and installed here; what the demo keeps under .run/ stays (remove it by hand)
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.run/*' -prune -exec rm -rf {} +

