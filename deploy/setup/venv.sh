@@ -7,7 +7,7 @@ here=$root/deploy/setup
 lock=$root/$1
 venv=$root/.venv
 stamp=$venv/.installed-${1%.lock}
-wanted=$(cat "$lock" "$root/pyproject.toml" "$root/hatch_build.py" "$root/cni/shim.c" 2>/dev/null | sha256sum | cut -d' ' -f1)
+wanted=$(cat "$lock" "$root/pyproject.toml" "$root/hatch_build.py" "$root/cni/"* | sha256sum | cut -d' ' -f1)
 
 if [ -x "$venv/bin/fabricmgr" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then
     exit 0
