@@ -1,0 +1,9 @@
+"""Runs an SQL script of many statements: a driver that prepares each statement cannot, so it goes to asyncpg as it is."""
+
+from sqlalchemy import Connection
+from sqlalchemy.util import await_only
+
+
+def execute_script(connection: Connection, script: str) -> None:
+    """Run all statements of the script inside the transaction that is open. Raises asyncpg's errors unchanged."""
+    await_only(connection.connection.driver_connection.execute(script))
