@@ -5,8 +5,12 @@ node by long poll. A new need of the agent is a field of `Desired`, never a thir
 canonical spelling, times in RFC 3339 with an offset. Unknown fields are ignored by both, so that an older peer can talk to a newer one;
 a field is added with a default and never changes its meaning.
 
+First contact: the agent fetches the authorities over a connection it cannot verify yet (and sends nothing secret on it), keeps the one
+whose SHA-256 (of the DER form, hex) its token carries, and from then on trusts that one alone; a mismatch ends the enrolment.
+
 | call | request | answer |
 |---|---|---|
+| GET /v1/authorities (no credentials) | - | the manager's CA certificates, PEM, `application/x-pem-file` |
 | POST /v1/enrol (no credentials) | Enrol | Enrolled |
 | POST /v1/nodes/self/certificate | Renew | Enrolled |
 | POST /v1/nodes/self/hello | Hello | Welcome |

@@ -6,4 +6,7 @@ from sqlalchemy.util import await_only
 
 def execute_script(connection: Connection, script: str) -> None:
     """Run all statements of the script inside the transaction that is open. Raises asyncpg's errors unchanged."""
-    await_only(connection.connection.driver_connection.execute(script))
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise RuntimeError("the connection was given back to its pool already")
+    await_only(driver.execute(script))
