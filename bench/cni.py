@@ -1,0 +1,122 @@
+"""CNI ADD and DEL, ours against the Go reference plugins, paired: `make bench-cni`, or `make bench-cni ARGS="--rounds 20"`.
+
+Each round calls every contender once, in an order drawn anew, in network namespaces made before and removed after the timed part, with
+the bridge already there. A ratio is the median of the rounds' own ratios.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+from bench.calls import Call, timed
+from bench.contenders import Contender, reference
+from bench.figures import paired_ratio, percentile, table
+from bench.namespaces import inside, namespaces, path_of
+from bench.peers import peer
+
+BUILD = Path("build")
+SETTLE = 0.2
+"""Seconds between two timed parts: what a contender does after its answer must not be charged to the next one."""
+
+
+@dataclass
+class Experiment:
+    """Contenders measured against the first of them, so many calls at once."""
+
+    title: str
+    contenders: Sequence[Contender]
+    width: int
+    rounds: int
+    add: dict[str, list[float]] = field(default_factory=dict)
+    delete: dict[str, list[float]] = field(default_factory=dict)
+
+    def run(self, chance: random.Random) -> None:
+        for number in range(self.rounds + 1):
+            for contender in chance.sample(self.contenders, len(self.contenders)):
+                added, deleted = one_round(contender, self.width)
+                # The first round makes bridges, tables and page caches: it is not counted.
+                if number:
+                    self.add.setdefault(contender.name, []).append(added)
+                    self.delete.setdefault(contender.name, []).append(deleted)
+
+    def report(self) -> str:
+        first = self.contenders[0].name
+        rows = [["", "ADD p50 ms", "p95", "first/this", "DEL p50 ms", "p95", "first/this", "ADD/s", "DEL/s"]]
+        for each in self.contenders:
+            add, delete = self.add[each.name], self.delete[each.name]
+            cells = [each.name]
+            for samples, base in ((add, self.add[first]), (delete, self.delete[first])):
+                cells += [f"{median(samples) * 1e3:.2f}", f"{percentile(samples, 0.95) * 1e3:.2f}", f"{paired_ratio(base, samples):.2f}"]
+            rows.append([*cells, f"{self.width / median(add):.0f}", f"{self.width / median(delete):.0f}"])
+        return f"{self.title} ({self.rounds} rounds, {self.width} at once)\n{table(rows)}\n"
+
+
+def one_round(contender: Contender, width: int) -> tuple[float, float]:
+    """Seconds that `width` ADDs started at once take, and their DELs."""
+    with namespaces(*(f"p{number}" for number in range(width))) as pods:
+        ids = [uuid4().hex for _ in pods]
+        with inside(contender.node):
+            added = timed([call("ADD", contender, pod, container) for pod, container in zip(pods, ids, strict=True)])
+            time.sleep(SETTLE)
+            deleted = timed([call("DEL", contender, pod, container) for pod, container in zip(pods, ids, strict=True)])
+        time.sleep(SETTLE)
+    return added, deleted
+
+
+def call(command: str, contender: Contender, pod: str, container: str) -> Call:
+    environment = {
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": container,
+        "CNI_NETNS": path_of(pod),
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(Path(contender.plugin).parent),
+        "PATH": os.environ["PATH"],
+    }
+    return Call.prepared(contender.plugin, contender.config, environment | dict(contender.environment))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench-cni", description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=40, help="of single calls")
+    parser.add_argument("--burst-rounds", type=int, default=8, help="of 32 calls at once")
+    parser.add_argument("--masquerade-rounds", type=int, default=20, help="of single calls with masquerade")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000, help="of the order in each round")
+    parser.add_argument("--json", type=Path, help="write all samples there, in seconds")
+    return parser.parse_args()
+
+
+def main() -> int:
+    asked = arguments()
+    if os.geteuid() != 0:
+        print("network namespaces need root", file=sys.stderr)
+        return 2
+    print(f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, seed {asked.seed}\n", flush=True)
+    chance = random.Random(asked.seed)
+    with TemporaryDirectory(prefix="fm-bench-") as folder, ExitStack() as stack:
+        theirs, theirs_masquerading = stack.enter_context(reference(peer(BUILD), Path(folder) / "leases"))
+        experiments = [
+            Experiment("one at a time", [theirs], 1, asked.rounds),
+            Experiment("in a burst", [theirs], 32, asked.burst_rounds),
+            Experiment("with masquerade", [theirs_masquerading], 1, asked.masquerade_rounds),
+        ]
+        for experiment in experiments:
+            experiment.run(chance)
+            print(experiment.report(), flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps({each.title: {"add": each.add, "del": each.delete} for each in experiments}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
