@@ -1,0 +1,1 @@
+"""The command line: `fabricmgr NOUN VERB`, over the manager's API and nothing else."""
