@@ -1,0 +1,340 @@
+"""The tables, as the newest migration leaves them. A test compares both, column by column and constraint by constraint."""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    Interval,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, CIDR, INET, JSONB, UUID, ExcludeConstraint
+
+# Postgres's own way of naming what has no name, so that migrations and models give the same names.
+METADATA = MetaData(naming_convention={"ix": "%(table_name)s_%(column_0_N_name)s_idx"})
+
+HISTORY_ID = Sequence("history_id", metadata=METADATA)
+_BUSY = {"autovacuum_vacuum_scale_factor": "0.02", "autovacuum_vacuum_cost_delay": "0"}
+
+
+def _id(kind: type[Integer] = Integer) -> Column[int]:
+    return Column("id", kind, Identity(always=True), primary_key=True)
+
+
+def _time(name: str, *, nullable: bool = False, key: bool = False) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), nullable=nullable, primary_key=key)
+
+
+def _version() -> Column[int]:
+    return Column("version", BigInteger, nullable=False, server_default="1")
+
+
+def _text(name: str, *check: CheckConstraint, default: str | None = None) -> Column[str]:
+    return Column(name, Text, *check, nullable=False, server_default=default)
+
+
+def _flag(name: str, default: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False, server_default=text(default))
+
+
+def _json(name: str, default: str | None = "{}") -> Column[Any]:
+    return Column(name, JSONB, nullable=False, server_default=default)
+
+
+def _one_of(column: str, *words: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} in ({', '.join(repr(word) for word in words)})")
+
+
+def _no_overlap(name: str) -> ExcludeConstraint:
+    """Nothing lies over anything else of its scope. Both operator classes are built in: no extension is needed."""
+    span = text("int4range(scope, scope, '[]')")
+    return ExcludeConstraint((span, "&&"), (Column("cidr", CIDR), "&&"), name=name, using="gist", ops={"cidr": "inet_ops"})
+
+
+installation = Table(
+    "installation",
+    METADATA,
+    Column("only_one", Boolean, CheckConstraint("only_one"), primary_key=True, server_default=text("true")),
+    Column("id", UUID, nullable=False),
+    _time("created_at"),
+)
+secret = Table("secret", METADATA, Column("name", Text, primary_key=True), Column("sealed", LargeBinary, nullable=False), _time("at"))
+cluster = Table("cluster", METADATA, _id(), Column("name", Text, nullable=False, unique=True), _time("created_at"), _version())
+pool = Table(
+    "pool",
+    METADATA,
+    _id(),
+    Column("cluster_id", Integer, ForeignKey("cluster.id"), index=True),
+    Column("scope", Integer, nullable=False, server_default="0"),
+    Column("name", Text, nullable=False, unique=True),
+    _text("purpose", _one_of("purpose", "Pod", "Service", "Node", "FabricLink", "Loopback", "Management")),
+    Column("cooldown", Interval, CheckConstraint("cooldown >= '0 s'"), nullable=False, server_default=text("'60 s'")),
+    _flag("skip_ends", "true"),
+    _flag("reuse_early", "false"),
+    _flag("draining", "false"),
+    _time("created_at"),
+    _version(),
+    UniqueConstraint("id", "scope"),
+)
+prefix = Table(
+    "prefix",
+    METADATA,
+    _id(),
+    Column("pool_id", Integer, nullable=False, index=True),
+    Column("scope", Integer, nullable=False),
+    Column("cidr", CIDR, nullable=False),
+    Column("block_len", Integer, nullable=False),
+    Column("central", Boolean, nullable=False),
+    Column("gateway", INET),
+    _time("created_at"),
+    ForeignKeyConstraint(["pool_id", "scope"], ["pool.id", "pool.scope"]),
+    UniqueConstraint("id", "block_len", "scope"),
+    CheckConstraint("block_len >= masklen(cidr) and block_len <= case family(cidr) when 4 then 32 else 128 end"),
+    _no_overlap("prefix_overlap"),
+)
+reservation = Table(
+    "reservation",
+    METADATA,
+    Column("prefix_id", Integer, ForeignKey("prefix.id", ondelete="CASCADE"), primary_key=True),
+    Column("cidr", CIDR, primary_key=True),
+    _text("reason"),
+    _time("at"),
+)
+supply = Table(
+    "supply",
+    METADATA,
+    Column("prefix_id", Integer, primary_key=True, autoincrement=False),
+    Column("next_block", INET),
+    Column("central_block", CIDR),
+    Column("next_address", INET),
+    postgresql_with={"fillfactor": "10"},
+)
+network = Table(
+    "network",
+    METADATA,
+    _id(),
+    Column("cluster_id", Integer, ForeignKey("cluster.id"), nullable=False),
+    _text("name"),
+    Column("mtu", Integer, CheckConstraint("mtu between 1280 and 65535"), nullable=False, server_default="1500"),
+    _flag("masquerade", "false"),
+    _text("routing", _one_of("routing", "host-gw", "none"), default="host-gw"),
+    _text("decide", _one_of("decide", "agent", "namespaces", "manager"), default="agent"),
+    Column("namespaces", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("direct", ARRAY(CIDR), nullable=False, server_default="{}"),
+    _text("bridge", default=""),
+    _text("status_policy", _one_of("status_policy", "auto", "strict", "lenient"), default="auto"),
+    _time("created_at"),
+    _version(),
+    UniqueConstraint("cluster_id", "name"),
+)
+network_pool = Table(
+    "network_pool",
+    METADATA,
+    Column("network_id", Integer, ForeignKey("network.id", ondelete="CASCADE"), primary_key=True),
+    Column("pool_id", Integer, ForeignKey("pool.id"), primary_key=True, index=True),
+    Column("place", Integer, nullable=False),
+)
+node = Table(
+    "node",
+    METADATA,
+    _id(),
+    Column("cluster_id", Integer, ForeignKey("cluster.id"), nullable=False),
+    _text("name"),
+    _text("state", _one_of("state", "added", "enrolled", "suspect", "gone"), default="added"),
+    _text("system_uuid", default=""),
+    _text("machine_id", default=""),
+    _text("agent_version", default=""),
+    _json("labels"),
+    Column("addresses", ARRAY(INET), nullable=False, server_default="{}"),
+    _json("interfaces", "[]"),
+    _json("free"),
+    Column("report_age_ms", Integer, nullable=False, server_default="0"),
+    _text("desired_acted", default=""),
+    _time("seen_at", nullable=True),
+    _time("created_at"),
+    _time("gone_at", nullable=True),
+    _version(),
+    UniqueConstraint("cluster_id", "name"),
+)
+token = Table(
+    "token",
+    METADATA,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("node_id", Integer, ForeignKey("node.id", ondelete="CASCADE"), nullable=False, index=True),
+    _time("created_at"),
+    _time("expires_at"),
+    _time("used_at", nullable=True),
+)
+certificate = Table(
+    "certificate",
+    METADATA,
+    Column("serial", Text, primary_key=True),
+    Column("node_id", Integer, ForeignKey("node.id", ondelete="CASCADE"), nullable=False, index=True),
+    _text("machine_id"),
+    Column("fingerprint", LargeBinary, nullable=False),
+    _time("not_before"),
+    _time("not_after"),
+    _time("revoked_at", nullable=True),
+    _text("pem"),
+)
+block = Table(
+    "block",
+    METADATA,
+    Column("prefix_id", Integer, nullable=False),
+    Column("cidr", CIDR, nullable=False),
+    Column("len", Integer, nullable=False),
+    Column("scope", Integer, nullable=False),
+    _text("state", _one_of("state", "unclaimed", "pending", "confirmed", "releasing", "central", "held_back")),
+    Column("node_id", Integer, ForeignKey("node.id")),
+    Column("claim", Integer, nullable=False, server_default="0"),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
+    _time("since"),
+    _time("rested_at", nullable=True),
+    PrimaryKeyConstraint("prefix_id", "cidr"),
+    ForeignKeyConstraint(["prefix_id", "len", "scope"], ["prefix.id", "prefix.block_len", "prefix.scope"]),
+    CheckConstraint("masklen(cidr) = len"),
+    CheckConstraint("state = 'held_back' or (state in ('pending', 'confirmed', 'releasing')) = (node_id is not null)"),
+    _no_overlap("block_overlap"),
+    Index(None, "node_id", postgresql_where=text("node_id is not null")),
+    Index(None, "prefix_id", "rested_at", postgresql_where=text("state = 'unclaimed'")),
+    postgresql_with={"fillfactor": "50"},
+)
+allocation = Table(
+    "allocation",
+    METADATA,
+    Column("owner", UUID, primary_key=True),
+    Column("scope", Integer, nullable=False),
+    Column("prefix4", Integer),
+    Column("address4", INET),
+    Column("generation4", BigInteger),
+    Column("prefix6", Integer),
+    Column("address6", INET),
+    Column("generation6", BigInteger),
+    _text("kind", _one_of("kind", "attachment", "service", "statefulset", "direct")),
+    Column("cluster_id", Integer),
+    Column("node_id", Integer, index=True),
+    Column("network", Text),
+    Column("container_id", Text),
+    Column("ifname", Text),
+    Column("name", Text),
+    Column("mac", Text),
+    _json("about"),
+    _time("at"),
+    _time("released_at", nullable=True),
+    CheckConstraint("family(address4) = 4 and masklen(address4) = 32"),
+    CheckConstraint("family(address6) = 6 and masklen(address6) = 128"),
+    CheckConstraint("num_nonnulls(address4, address6) > 0"),
+    CheckConstraint("num_nonnulls(prefix4, address4, generation4) in (0, 3)"),
+    CheckConstraint("num_nonnulls(prefix6, address6, generation6) in (0, 3)"),
+    UniqueConstraint("scope", "address4", name="allocation_address4"),
+    UniqueConstraint("scope", "address6", name="allocation_address6"),
+    postgresql_with=_BUSY,
+)
+spare = Table(
+    "spare",
+    METADATA,
+    Column("prefix_id", Integer, nullable=False),
+    _time("released_at"),
+    Column("address", INET, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("last_owner", UUID),
+    PrimaryKeyConstraint("prefix_id", "released_at", "address"),
+    UniqueConstraint("prefix_id", "address"),
+    CheckConstraint("masklen(address) = case family(address) when 4 then 32 else 128 end"),
+    Index(None, "last_owner", postgresql_where=text("last_owner is not null")),
+    postgresql_with=_BUSY,
+)
+report = Table(
+    "report",
+    METADATA,
+    Column("node_id", Integer, ForeignKey("node.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("life", UUID, nullable=False),
+    Column("boot_id", UUID, nullable=False),
+    Column("last_number", BigInteger, nullable=False),
+    _time("at"),
+)
+history = Table(
+    "history",
+    METADATA,
+    Column("id", BigInteger, HISTORY_ID, nullable=False, server_default=HISTORY_ID.next_value()),
+    _time("at"),
+    _text("what"),
+    Column("owner", UUID),
+    Column("scope", Integer),
+    Column("address", INET),
+    Column("generation", BigInteger),
+    Column("node_id", Integer),
+    Column("actor", Text),
+    Column("detail", JSONB),
+    Index("history_who_had", "address", "at"),
+    Index("history_owner", "owner", "at"),
+    postgresql_partition_by="range (at)",
+)
+outbox = Table("outbox", METADATA, _id(BigInteger), _time("at"), _text("what"), _json("about", None))
+event = Table(
+    "event",
+    METADATA,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    _time("at"),
+    _text("what"),
+    _json("about", None),
+)
+account = Table(
+    "account",
+    METADATA,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _text("password_hash"),
+    _text("role"),
+    _flag("enabled", "true"),
+    _flag("must_change", "false"),
+    _time("created_at"),
+    _version(),
+)
+session = Table(
+    "session",
+    METADATA,
+    Column("id", UUID, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("account_id", Integer, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
+    _text("source"),
+    _time("created_at"),
+    _time("seen_at"),
+)
+login_failure = Table(
+    "login_failure",
+    METADATA,
+    Column("account", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("count", Integer, nullable=False),
+    _time("last_at"),
+)
+audit = Table(
+    "audit",
+    METADATA,
+    _id(BigInteger),
+    _time("at"),
+    _text("actor"),
+    _text("source"),
+    _text("method"),
+    _text("path"),
+    Column("status", Integer, nullable=False),
+    Column("repeated", Integer, nullable=False, server_default="1"),
+    _json("detail"),
+    Index(None, "at"),
+)
