@@ -104,6 +104,7 @@ PROBLEMS: Mapping[type[e.FabricError], Problem] = {
     e.CniVersionRefused: Problem(400, "PropertyValueError", 1, _C, "cniVersion {version!r} is not served: {reason}"),
     e.CniFieldRefused: Problem(400, "PropertyValueError", 2, _C, "{field}: {value} is not served: {reason}"),
     e.CniEnvironment: Problem(400, "PropertyValueError", 4, _C, "{problems}"),
+    e.CniFrameRefused: Problem(400, "MalformedJSON", 5, _C, "the plugin's call cannot be read: {reason}"),
     e.CniDecode: Problem(400, "MalformedJSON", 6, _C, "the network configuration on stdin cannot be read: {reason}"),
     e.CniConfiguration: Problem(400, "PropertyValueError", 7, _C, "the network configuration cannot work: {reason}"),
     e.NamespaceMissing: Problem(404, "ResourceMissingAtURI", 3, _C, "network namespace {path} does not exist"),

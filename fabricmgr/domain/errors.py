@@ -326,6 +326,13 @@ class CniEnvironment(FabricError):
 
 
 @dataclass
+class CniFrameRefused(FabricError):
+    """What came over the plugin's socket is no call: cut, too large, or of another frame version."""
+
+    reason: str
+
+
+@dataclass
 class CniDecode(FabricError):
     reason: str
 

@@ -1,0 +1,64 @@
+"""What the server calls for each CNI operation, and who may work on an attachment when."""
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from fabricmgr.agent.request import CniRequest
+from fabricmgr.agent.result import CniResult
+
+
+class Verbs(Protocol):
+    """The operations of CNI, over typed requests. Each raises a FabricError, which becomes the CNI error object by its row in `problems`.
+
+    The server has parsed and checked the request, holds the attachment's turn (ADD, DEL, CHECK), and has replayed its spooled DELs.
+    A namespace is open while the call runs; who needs it for longer keeps a duplicate. A call is never cancelled but by the agent's end:
+    a caller that hung up is met after it, by `undo`."""
+
+    async def add(self, request: CniRequest) -> CniResult:
+        """Attach. Leaves nothing behind when it raises."""
+
+    async def undo(self, request: CniRequest) -> None:
+        """Take back an `add` that succeeded and whose result nobody got. The attachment's turn is still held."""
+
+    async def delete(self, request: CniRequest) -> None:
+        """Detach. Succeeds when there is nothing. Also called for spooled DELs, then without a namespace."""
+
+    async def check(self, request: CniRequest) -> None:
+        """Compare the kernel with `request.prev` and the journal. Raises CheckFailed."""
+
+    async def gc(self, request: CniRequest) -> None:
+        """Free all of the network that is not in `request.valid`; None frees nothing. Takes no turn: see `Turns`."""
+
+    async def status(self, request: CniRequest) -> None:
+        """Raises AgentNotReady (50) or RunningPodsSuffer (51)."""
+
+
+class Turns:
+    """One at a time for each key; keys do not wait for each other. For everybody who works on attachments: server, GC, reconcile."""
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def of(self, key: Hashable) -> AsyncIterator[None]:
+        """Wait for the key's turn and hold it. First come, first served."""
+        lock, waiting = self._held.get(key, (asyncio.Lock(), 0))
+        self._held[key] = lock, waiting + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._leave(key)
+
+    def busy(self, key: Hashable) -> bool:
+        """Whether somebody holds or awaits the key's turn."""
+        return key in self._held
+
+    def _leave(self, key: Hashable) -> None:
+        lock, waiting = self._held[key]
+        if waiting == 1:
+            del self._held[key]  # nothing is kept of attachments that are at rest
+            return
+        self._held[key] = lock, waiting - 1
