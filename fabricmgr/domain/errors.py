@@ -58,6 +58,67 @@ class BodyTooLarge(FabricError):
     limit: int
 
 
+@dataclass
+class WrongType(FabricError):
+    """A value of another JSON type than the field has."""
+
+    field: str
+    value: object
+    expected: str
+
+
+@dataclass
+class NotInList(FabricError):
+    field: str
+    value: object
+    allowed: str
+
+
+@dataclass
+class NotWritable(FabricError):
+    """A field that exists and that nobody sets."""
+
+    field: str
+
+
+@dataclass
+class NothingToDo(FabricError):
+    """A change that names nothing."""
+
+    writable: str
+
+
+@dataclass
+class NotAcceptable(FabricError):
+    given: str
+    offered: str
+
+
+@dataclass
+class QueryUnsupported(FabricError):
+    parameter: str
+    supported: str
+
+
+@dataclass
+class QueryInvalid(FabricError):
+    parameter: str
+    value: str
+    expected: str
+
+
+@dataclass
+class ProtocolVersionRefused(FabricError):
+    header: str
+    value: str
+    expected: str
+
+
+@dataclass
+class MethodUnknown(FabricError):
+    method: str
+
+
 # --- things that are there, or not -----------------------------------------------------------------------------------
 
 
