@@ -1,0 +1,311 @@
+"""What happened, in the past tense. An event is stored with its change and told to whoever subscribed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from uuid import UUID
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def to_json(value: object) -> Json:
+    """A field's value as JSON: addresses, prefixes and ids as text, times in RFC 3339. Raises TypeError for what has no such form."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Enum):
+        return to_json(value.value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID | IPv4Address | IPv6Address | IPv4Network | IPv6Network):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list | frozenset | set):
+        return [to_json(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+@dataclass(frozen=True)
+class DomainEvent:
+    """Base of all events. Its name is the class's; its body the fields."""
+
+    @property
+    def what(self) -> str:
+        """The event's name, such as PoolCreated."""
+        return type(self).__name__
+
+    def about(self) -> dict[str, Json]:
+        """The body as JSON."""
+        return {field.name: to_json(getattr(self, field.name)) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stored event. Positions are dense and in the order in which changes to one thing were committed."""
+
+    position: int
+    at: datetime
+    what: str
+    about: Mapping[str, Json]
+
+
+# --- clusters and networks -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ClusterCreated(DomainEvent):
+    cluster: str
+    by: str
+
+
+@dataclass(frozen=True)
+class ClusterDeleted(DomainEvent):
+    cluster: str
+    by: str
+
+
+@dataclass(frozen=True)
+class NetworkCreated(DomainEvent):
+    cluster: str
+    network: str
+    by: str
+
+
+@dataclass(frozen=True)
+class NetworkChanged(DomainEvent):
+    cluster: str
+    network: str
+    changed: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class NetworkDeleted(DomainEvent):
+    cluster: str
+    network: str
+    by: str
+
+
+# --- pools -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PoolCreated(DomainEvent):
+    pool: str
+    purpose: str
+    prefixes: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class PoolChanged(DomainEvent):
+    pool: str
+    changed: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class PoolDeleted(DomainEvent):
+    pool: str
+    by: str
+
+
+@dataclass(frozen=True)
+class PrefixAdded(DomainEvent):
+    pool: str
+    prefix: str
+    by: str
+
+
+@dataclass(frozen=True)
+class PrefixRemoved(DomainEvent):
+    pool: str
+    prefix: str
+    by: str
+
+
+@dataclass(frozen=True)
+class ReservationAdded(DomainEvent):
+    pool: str
+    reservation: str
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True)
+class ReservationRemoved(DomainEvent):
+    pool: str
+    reservation: str
+    by: str
+
+
+@dataclass(frozen=True)
+class PoolThresholdCrossed(DomainEvent):
+    """percent: of what can be assigned, held or resting now. threshold: the mark it went over."""
+
+    pool: str
+    family: str
+    threshold: int
+    percent: int
+
+
+@dataclass(frozen=True)
+class PoolThresholdCleared(DomainEvent):
+    pool: str
+    family: str
+    threshold: int
+    percent: int
+
+
+@dataclass(frozen=True)
+class PoolExhausted(DomainEvent):
+    pool: str
+    family: str
+
+
+@dataclass(frozen=True)
+class PoolRelieved(DomainEvent):
+    """A pool that was exhausted has free addresses again."""
+
+    pool: str
+    family: str
+
+
+# --- nodes -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NodeAdded(DomainEvent):
+    cluster: str
+    node: str
+    by: str
+
+
+@dataclass(frozen=True)
+class NodeJoined(DomainEvent):
+    """A node's agent enrolled with a token: for the first time, or again."""
+
+    cluster: str
+    node: str
+    machine_id: str
+
+
+@dataclass(frozen=True)
+class NodeRevoked(DomainEvent):
+    """The node's certificates count no more. It frees nothing."""
+
+    cluster: str
+    node: str
+    by: str
+
+
+@dataclass(frozen=True)
+class NodeSuspected(DomainEvent):
+    """The node's agent has been silent. Its addresses stay its own."""
+
+    cluster: str
+    node: str
+    silent_seconds: int
+
+
+@dataclass(frozen=True)
+class NodeRecovered(DomainEvent):
+    cluster: str
+    node: str
+
+
+@dataclass(frozen=True)
+class NodeGone(DomainEvent):
+    """Declared gone: its addresses may be used again after a cooldown."""
+
+    cluster: str
+    node: str
+    released: int
+    blocks: int
+    by: str
+
+
+@dataclass(frozen=True)
+class NodeRemoved(DomainEvent):
+    cluster: str
+    node: str
+    by: str
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AddressAllocated(DomainEvent):
+    pool: str
+    address: str
+    owner: str
+    generation: int
+    node: str | None = None
+
+
+@dataclass(frozen=True)
+class AddressReleased(DomainEvent):
+    pool: str
+    address: str
+    owner: str
+    generation: int
+    node: str | None = None
+
+
+@dataclass(frozen=True)
+class AddressConflictDetected(DomainEvent):
+    """Two claim one address. It is held back: nobody gets it until an operator decides."""
+
+    address: str
+    holder: str
+    other: str
+
+
+@dataclass(frozen=True)
+class BlockHeldBack(DomainEvent):
+    pool: str
+    block: str
+    node: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class BlockWithdrawn(DomainEvent):
+    """A claim that its node never confirmed."""
+
+    pool: str
+    block: str
+    node: str
+
+
+# --- accounts --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AccountCreated(DomainEvent):
+    account: str
+    role: str
+    by: str
+
+
+@dataclass(frozen=True)
+class AccountChanged(DomainEvent):
+    account: str
+    changed: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class AccountDeleted(DomainEvent):
+    account: str
+    by: str
+
+
+@dataclass(frozen=True)
+class AccountLockedOut(DomainEvent):
+    account: str
+    source: str
+    until: datetime
