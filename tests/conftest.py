@@ -8,6 +8,8 @@ from hypothesis import settings
 
 from tests.support.tiers import TIERS, Tally, Tier, required, shortfalls, tier_of
 
+pytest_plugins = ["tests.support.postgres"]
+
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

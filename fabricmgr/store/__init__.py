@@ -1,0 +1,1 @@
+"""What is remembered. The only room that knows Postgres, SQLAlchemy and asyncpg."""
