@@ -45,6 +45,7 @@ PROBLEMS: Mapping[type[e.FabricError], Problem] = {
         415, "HeaderInvalid", 6, _C, "Content-Type {given!r} is not taken here: expected {expected}", ("Content-Type",)
     ),
     e.BodyTooLarge: Problem(413, "PayloadTooLarge", 6, _C, "the body is larger than {limit} bytes"),
+    e.HeadTooLarge: Problem(431, "HeaderInvalid", 6, _C, "request line and headers are larger than {limit} bytes", ("headers",)),
     e.WrongType: Problem(
         400, "PropertyValueTypeError", 7, _C, "{field}: {value!r} has the wrong type: expected {expected}", ("{value}", "{field}")
     ),
@@ -195,6 +196,15 @@ PROBLEMS: Mapping[type[e.FabricError], Problem] = {
     e.AgentAway: Problem(
         503, "ServiceTemporarilyUnavailable", 11, _T, "the fabricmgr agent on this node does not answer: {reason}", ("1",)
     ),
+    e.NotEnrolled: Problem(
+        503,
+        "ServiceTemporarilyUnavailable",
+        11,
+        _S,
+        "this node is not enrolled ({directory}: {reason}); run `fabricmgr agent join` with a token of `fabricmgr node add`",
+        ("1",),
+    ),
+    e.ManagerRefused: Problem(409, "ResourceInUse", 11, _S, "the manager refused: {message}"),
 }
 
 BUG = Problem(500, "InternalError", 999, Kind.BUG, "an internal error occurred; the log of the manager has it under this request's id")

@@ -115,6 +115,13 @@ class ProtocolVersionRefused(FabricError):
 
 
 @dataclass
+class HeadTooLarge(FabricError):
+    """Request line and headers."""
+
+    limit: int
+
+
+@dataclass
 class MethodUnknown(FabricError):
     method: str
 
@@ -454,3 +461,19 @@ class RunningPodsSuffer(FabricError):
 @dataclass
 class AgentAway(FabricError):
     reason: str
+
+
+@dataclass
+class NotEnrolled(FabricError):
+    """An agent whose data directory holds no whole identity."""
+
+    directory: str
+    reason: str
+
+
+@dataclass
+class ManagerRefused(FabricError):
+    """What a manager refused with, where this version has no such error of its own."""
+
+    code: str
+    message: str
