@@ -68,6 +68,10 @@ class Tx:
         """The first row, or None."""
         return (await self.connection.execute(statement, parameters)).first()
 
+    async def only(self, statement: Executable, parameters: dict[str, Any] | None = None) -> Row[Any]:
+        """The one row there must be."""
+        return (await self.connection.execute(statement, parameters)).one()
+
     async def value(self, statement: Executable, parameters: dict[str, Any] | None = None) -> Any:
         """The first column of the first row, or None."""
         return (await self.connection.execute(statement, parameters)).scalar()
