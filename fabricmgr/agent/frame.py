@@ -40,7 +40,7 @@ class Answer:
     stdout: bytes = b""
 
 
-def frame_length(head: bytes) -> int:
+def frame_length(head: bytes | bytearray) -> int:
     """Bytes that follow the first four. Raises CniFrameRefused when that is more than a frame may have."""
     length = int.from_bytes(head[:LENGTH_BYTES], "little")
     if length > LARGEST_FRAME:

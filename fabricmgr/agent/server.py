@@ -1,0 +1,258 @@
+"""The agent's edge to container runtimes: the plugin's calls come in, typed requests go down, answers go back.
+
+One accept loop in plain asyncio; a call costs 0.2 ms here. Root alone is served. Operations on one attachment take turns. An ADD whose
+caller did not read its result is undone, and what a caller left before its turn came is not begun: a DEL that timed out lies in the spool,
+and begun late it could hit the attachment's next life."""
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from fabricmgr.agent.frame import Answer, Frame, encode_answer, parse_frame
+from fabricmgr.agent.receive import Call, hung_up, peer_uid, read_to_the_end, receive
+from fabricmgr.agent.request import CniRequest, Command, Namespace, command_of, parse_request
+from fabricmgr.agent.result import encode_bug, encode_refusal, encode_result, encode_versions, quoted_version
+from fabricmgr.agent.spool import Spool
+from fabricmgr.agent.verbs import Turns, Verbs
+from fabricmgr.domain.errors import FabricError, NamespaceMissing, NamespaceRefused, SettingRefused
+from fabricmgr.metrics import CNI_CALLS, CNI_SECONDS
+from fabricmgr.netlink import namespace
+from fabricmgr.problems import BUG, problem_of, sentence
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+# Seconds a caller has for its frame, to take its answer, and to close after it. A shim needs a millisecond for each.
+FRAME_LIMIT = 5.0
+ANSWER_LIMIT = 5.0
+CLOSE_LIMIT = 1.0
+# Seconds that running calls have when the agent stops.
+DRAIN_LIMIT = 5.0
+
+
+class CallerLeft(Exception):
+    """Nobody waits for this call any more."""
+
+
+class Server:
+    """Listens on a socket of its own directory. `start` after the spool was emptied and everything can serve; `stop` ends it."""
+
+    def __init__(self, verbs: Verbs, path: Path, spool: Spool, turns: Turns):
+        self._verbs = verbs
+        self._path = path
+        self._spool = spool
+        self._turns = turns
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Bind and serve. Raises SettingRefused where the socket cannot lie, OSError when it cannot be bound."""
+        prepare_directory(self._path.parent)
+        self._spool.prepare()
+        _unlink_socket(self._path)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._listener.bind(str(self._path))
+        self._path.chmod(0o600)
+        self._listener.listen(BACKLOG)
+        self._accepting = asyncio.create_task(self._accept(self._listener), name="cni accept")
+
+    async def stop(self) -> None:
+        """Take no more calls, let those that run end, then cut off what is left."""
+        if self._listener is None or self._accepting is None:
+            return
+        _unlink_socket(self._path)
+        self._accepting.cancel()
+        await asyncio.gather(self._accepting, return_exceptions=True)
+        self._listener.close()
+        self._listener = None
+        if self._calls:
+            _, late = await asyncio.wait(self._calls, timeout=DRAIN_LIMIT)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:  # out of descriptors: those in use come back as calls end
+                log.error("cannot accept a CNI call", extra={"reason": str(error)})
+                await asyncio.sleep(0.1)
+                continue
+            task = asyncio.create_task(self._guarded(connection), name="cni call")
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+
+    async def _guarded(self, connection: socket.socket) -> None:
+        """One connection, from first byte to close. Whatever happens in it ends with it."""
+        call = Call()
+        try:
+            if (uid := peer_uid(connection)) != 0:
+                log.warning("CNI call refused", extra={"reason": f"it came from uid {uid}, and root alone is served"})
+                return
+            await self._answer(connection, call)
+        except CallerLeft as error:
+            log.info("CNI caller left", extra={"reason": str(error)})
+        except Exception:  # the edge: the next call must be served whatever this one met
+            log.exception("CNI call failed")
+        finally:
+            call.close()
+            connection.close()
+
+    async def _answer(self, connection: socket.socket, call: Call) -> None:
+        try:
+            await _receive(connection, call)
+            frame = parse_frame(call.body)
+        except FabricError as error:
+            CNI_CALLS.labels("none", problem_of(error).cni).inc()
+            log.info("CNI call refused", extra={"reason": sentence(error)})
+            await _send(connection, Answer(1, encode_refusal(error, quoted_version(call.body))))
+            return
+        await self._run(connection, call, frame)
+
+    async def _run(self, connection: socket.socket, call: Call, frame: Frame) -> None:
+        """Parse and do one call. Errors are told to the caller in the version it speaks."""
+        started, about, version = time.monotonic(), "", quoted_version(frame.stdin)
+        label = frame.command if frame.command in Command.__members__ else "none"
+        code = 0
+        try:
+            if command_of(frame) is Command.VERSION:
+                await _send(connection, Answer(0, encode_versions()))
+                return
+            request = parse_request(frame)
+            about = _about(request)
+            await self._do(connection, call, with_namespace(request, call.descriptor))
+        except FabricError as error:
+            code = problem_of(error).cni
+            log.info("CNI call refused", extra={"command": label, "about": about, "code": code, "reason": sentence(error)})
+            call.close()
+            await _send(connection, Answer(1, encode_refusal(error, version, about)))
+        except CallerLeft:
+            code = -1
+            raise
+        except Exception:  # the edge: a runtime gets an error object whatever happens, and the log the rest
+            code = BUG.cni
+            log.exception("CNI call failed", extra={"command": label, "about": about})
+            call.close()
+            await _send(connection, Answer(1, encode_bug(version, about)))
+        finally:
+            CNI_CALLS.labels(label, "left" if code < 0 else code).inc()
+            CNI_SECONDS.labels(label).observe(time.monotonic() - started)
+
+    async def _do(self, connection: socket.socket, call: Call, request: CniRequest) -> None:
+        if request.ignored:
+            log.info("asked for twice", extra={"about": _about(request), "ignored": "; ".join(request.ignored)})
+        async with self._turns.of(request.attachment if request.container else (request.command, request.network)):
+            if hung_up(connection):
+                raise CallerLeft(f"{request.command.value} was not begun: its caller had left before its turn came")
+            if request.command is Command.ADD:
+                await self._add(connection, call, request)
+                return
+            await self._other(request)
+        call.close()
+        await _send(connection, Answer(0))
+
+    async def _add(self, connection: socket.socket, call: Call, request: CniRequest) -> None:
+        """The turn is held until the caller has its result, so that nothing comes between an ADD and its undoing."""
+        await self._spool.before_add(request)
+        result = await self._verbs.add(request)
+        call.close()
+        if await _delivered(connection, Answer(0, encode_result(result, request.config.version, request.config.dns))):
+            return
+        connection.close()  # a caller that only slept must find no result of what is undone
+        log.warning("ADD undone", extra={"about": _about(request), "reason": "its caller left without the result"})
+        await self._verbs.undo(replace(request, namespace=None))
+
+    async def _other(self, request: CniRequest) -> None:
+        if request.command is Command.DEL:
+            await self._verbs.delete(request)
+        elif request.command is Command.CHECK:
+            await self._verbs.check(request)
+        elif request.command is Command.GC:
+            await self._spool.once()
+            await self._verbs.gc(request)
+        else:
+            await self._verbs.status(request)
+
+
+def with_namespace(request: CniRequest, descriptor: int | None) -> CniRequest:
+    """Judge the descriptor that came with the call (CNI SPEC 1.1.0, section 2: ADD fails in our own namespace, DEL leaves it alone).
+
+    Raises NamespaceMissing (3) and NamespaceRefused (8) at ADD and CHECK; at DEL such a namespace is simply not there."""
+    if request.command not in (Command.ADD, Command.CHECK, Command.DEL):
+        return request
+    try:
+        found = _judge(request, descriptor)
+    except (NamespaceMissing, NamespaceRefused):
+        if request.command is not Command.DEL:
+            raise
+        return request
+    return replace(request, namespace=found)
+
+
+def _judge(request: CniRequest, descriptor: int | None) -> Namespace:
+    if descriptor is None:
+        raise NamespaceMissing(request.netns)
+    namespace.require(descriptor, request.netns)
+    if namespace.is_own(descriptor) and not request.own_namespace_allowed:
+        raise NamespaceRefused(request.netns, "it is the agent's own, which is the host's; no pod lives there")
+    return Namespace(descriptor, *namespace.identity(descriptor))
+
+
+async def _receive(connection: socket.socket, call: Call) -> None:
+    try:
+        async with asyncio.timeout(FRAME_LIMIT):
+            await receive(connection, call)
+    except (OSError, EOFError) as error:
+        raise CallerLeft(f"no whole call came: {str(error) or 'it took too long'}") from None
+
+
+async def _send(connection: socket.socket, answer: Answer) -> None:
+    try:
+        async with asyncio.timeout(ANSWER_LIMIT):
+            await asyncio.get_running_loop().sock_sendall(connection, encode_answer(answer))
+    except OSError as error:
+        raise CallerLeft(f"it did not take its answer: {str(error) or 'it took too long'}") from None
+
+
+async def _delivered(connection: socket.socket, answer: Answer) -> bool:
+    """Send, and find out whether it was read. A caller that is slow to close counts as having read: if not, DEL follows."""
+    try:
+        await _send(connection, answer)
+    except CallerLeft:
+        return False
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_LIMIT):
+            return await read_to_the_end(connection)
+    return True
+
+
+def _about(request: CniRequest) -> str:
+    if not request.container:
+        return f"network {request.network}"
+    return f"network {request.network}, container {request.container}, interface {request.ifname}"
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make it for root alone (0700), or make it so. Raises SettingRefused for a directory that is shared, as /tmp is."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
+    if status.st_mode & stat.S_ISVTX or status.st_uid != os.geteuid():
+        raise SettingRefused("socket", str(directory), "a directory of the agent's own: root alone may reach its socket")
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        directory.chmod(0o700)
+
+
+def _unlink_socket(path: Path) -> None:
+    """A socket outlives its process, and where /run is no tmpfs even a boot. Who else serves here, the journal's lock has found out."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
