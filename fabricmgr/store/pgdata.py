@@ -27,6 +27,7 @@ from fabricmgr.store.pgbin import Binaries, RunAs
 
 ROLE = "fabricmgr"
 DATABASE = "fabricmgr"
+UNFINISHED = "cluster.new-"
 PORT = 5432
 SOCKET_PATH_LIMIT = 107  # bytes: sun_path of unix(7), without its end mark
 NEEDED_BYTES = 16 << 20  # one WAL segment: without room for it the server neither recovers nor runs
@@ -39,7 +40,6 @@ class DataDirectory:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.cluster = self.root / "cluster"
-        self.unfinished = self.root / "cluster.new"
         self.log = self.root / "server.log"
         self._lock: int | None = None
 
@@ -138,20 +138,28 @@ class DataDirectory:
         self._remove_unfinished()
         if (self.cluster / "PG_VERSION").exists():
             return False
-        self._run(user, binaries.program("initdb"), *_initdb_options(binaries), "-D", str(self.unfinished))
-        single = ("--single", "-D", str(self.unfinished), "-c", "exit_on_error=on", "postgres")
-        self._run(user, binaries.program("postgres"), *single, text=f"create database {DATABASE}\n")
-        if self.cluster.exists():
-            self.cluster.rmdir()
-        self.unfinished.rename(self.cluster)
+        # A name used once: the initdb of a supervisor that was killed may be cleaning up under its own still.
+        unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.root))
+        if user.uid != os.geteuid():
+            os.chown(unfinished, user.uid, user.gid)
+        try:
+            self._run(user, binaries.program("initdb"), *_initdb_options(binaries), "-D", str(unfinished))
+            single = ("--single", "-D", str(unfinished), "-c", "exit_on_error=on", "postgres")
+            self._run(user, binaries.program("postgres"), *single, text=f"create database {DATABASE}\n")
+            if self.cluster.exists():
+                self.cluster.rmdir()
+            unfinished.rename(self.cluster)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
         _sync(self.root)
         return True
 
     def _remove_unfinished(self) -> None:
         """Take away what an interrupted initdb left, after ending what may still write there."""
-        if self.unfinished.exists():
-            pgprocs.end_all(self.unfinished)
-            shutil.rmtree(self.unfinished)
+        for path in self.root.glob(f"{UNFINISHED}*"):
+            pgprocs.end_all(path)
+            shutil.rmtree(path, ignore_errors=True)
 
     def _run(self, user: RunAs, *program: str, text: str = "") -> None:
         done = subprocess.run(
@@ -164,10 +172,10 @@ class DataDirectory:
             check=False,
             start_new_session=True,
         )
-        if done.returncode == 0:
-            return
-        shutil.rmtree(self.unfinished, ignore_errors=True)
-        raise DatabaseUnavailable(reason=self.explain(done.stderr or done.stdout, f"{Path(program[0]).name} ended with {done.returncode}"))
+        if done.returncode != 0:
+            raise DatabaseUnavailable(
+                reason=self.explain(done.stderr or done.stdout, f"{Path(program[0]).name} ended with {done.returncode}")
+            )
 
     def write_access(self, user: RunAs) -> None:
         """Who may connect: whoever can reach the socket; where uids are real, only ours and root by their own names besides."""
@@ -246,9 +254,9 @@ def _check_private(folder: Path) -> None:
 
 
 def _initdb_options(binaries: Binaries) -> tuple[str, ...]:
-    # No ICU collation: its order changes with the library, and indexes with it.
+    # No ICU collation: its order changes with the library, and indexes with it. No clean-up: what is left shows that the disk is full.
     locale = ("--locale-provider=builtin", "--locale=C.UTF-8") if binaries.major >= 17 else ("--locale=C.UTF-8",)
-    return ("-U", ROLE, "--encoding=UTF8", *locale, "--data-checksums", "--auth=trust", "--no-instructions")
+    return ("-U", ROLE, "--encoding=UTF8", *locale, "--data-checksums", "--auth=trust", "--no-instructions", "--no-clean")
 
 
 def _dump_and_load(root: Path, major: str) -> str:
@@ -263,7 +271,7 @@ def _dump_and_load(root: Path, major: str) -> str:
 def _names(user: RunAs) -> list[str]:
     """Account names that may connect; none if Postgres could not look one up, as in containers without passwd entries."""
     try:
-        return sorted({pwd.getpwuid(uid).pw_name for uid in (user.uid, os.geteuid())})
+        return sorted({pwd.getpwuid(uid).pw_name for uid in (0, user.uid, os.geteuid())})
     except KeyError:
         return []
 
