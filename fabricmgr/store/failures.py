@@ -23,7 +23,7 @@ class Kind(Enum):
     BUG = "bug"
 
 
-_AGAIN = {"40001", "40P01", "55P03", "57P01", "57P02", "0A000", "26000"}
+_AGAIN = {"40001", "40P01", "55P03", "57P01", "57P02", "0A000", "26000", "42P10"}
 _ELSEWHERE = {"25006", "57P03", "53300"}
 _FULL = {"53100": "the disk of the database is full", "53200": "the database is out of memory"}
 _OVERLAPS = {"prefix_overlap", "block_overlap"}

@@ -164,6 +164,7 @@ language sql volatile as $$
   with picked as materialized (
     select s.id, s.released_at, s.address from prefix p cross join lateral (
       select s.ctid as id, s.released_at, s.address from spare s where s.prefix_id = p.id and s.released_at <= due
+        and not exists (select from reservation r where r.prefix_id = p.id and s.address <<= r.cidr)
       order by s.released_at, s.address limit n for update skip locked) s
     where p.pool_id = wanted and family(p.cidr) = fam
     order by s.released_at, s.address limit n
@@ -294,8 +295,6 @@ create function spare_1(now timestamptz, prefixes int[], addresses inet[], gener
   from unnest(prefixes, addresses, generations) u (prefix_id, address, generation)
   join prefix p on p.id = u.prefix_id
   join block b on b.prefix_id = p.id and b.cidr = network(set_masklen(u.address, p.block_len)) and b.state = 'central'
-  join pool q on q.id = p.pool_id
-  where is_assignable_1(p, q.skip_ends, u.address)
   order by u.prefix_id, u.address
 $$;
 
@@ -673,4 +672,30 @@ begin
       verdict := 'free';
     end if;
   end if;
+end $$;
+
+-- Addresses that were kept out may be handed out again. The walk goes back to them; in blocks it is through with they wait as spares.
+create function unreserved_1(now timestamptz, wanted_prefix int, back cidr) returns void language plpgsql as $$
+declare
+  p prefix;
+  q pool;
+  cur supply;
+  wide int;
+begin
+  select x.* into p from prefix x where x.id = wanted_prefix;
+  select x.* into q from pool x where x.id = p.pool_id;
+  wide := case family(p.cidr) when 4 then 32 else 128 end;
+  perform lock_supply_1(p.id);
+  select * into cur from supply s where s.prefix_id = p.id;
+  if masklen(cur.next_block) = 0 or cur.next_block > set_masklen(back::inet, wide) then
+    update supply s set next_block = set_masklen(network(set_masklen(back::inet, p.block_len))::inet, wide) where s.prefix_id = p.id;
+  end if;
+  insert into spare (prefix_id, released_at, address, generation)
+    select p.id, 'epoch', a, b.generation
+    from block b cross join lateral generate_series(0, (1 << (wide - p.block_len)) - 1) i
+    cross join lateral (select set_masklen(b.cidr::inet, wide) + i as a) c
+    where b.prefix_id = p.id and b.state = 'central' and b.cidr && back and a <<= back and is_assignable_1(p, q.skip_ends, a)
+      and not (b.cidr is not distinct from cur.central_block and a >= cur.next_address)
+      and not exists (select from allocation x where x.scope = p.scope and (x.address4 = a or x.address6 = a))
+    on conflict do nothing;
 end $$;

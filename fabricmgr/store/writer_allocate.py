@@ -1,0 +1,169 @@
+"""Batches of allocations in central blocks: any free address."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from fabricmgr.domain.addresses import Address
+from fabricmgr.domain.errors import FabricError, OwnerKeyClash, PoolExhausted
+from fabricmgr.metrics import CONFLICTS
+from fabricmgr.store.repeat import Caller, Row
+
+Pair = tuple[int | None, int | None]
+"""Pools by id: for the IPv4 and for the IPv6 address. One of the two may be missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Who asks. owner: the key; kind to name: what it is made of, in the row as it is. about: JSON text. label: the owner for people.
+
+    node_id and node: of an attachment. actor: on whose behalf, for the history."""
+
+    owner: UUID
+    kind: str
+    label: str
+    cluster_id: int | None = None
+    node_id: int | None = None
+    node: str | None = None
+    network: str | None = None
+    container: str | None = None
+    ifname: str | None = None
+    name: str | None = None
+    mac: str | None = None
+    about: str = "{}"
+    actor: str | None = None
+
+    @property
+    def fields(self) -> tuple[object, ...]:
+        """What must agree where the key does."""
+        return (self.kind, self.node_id, self.network, self.container, self.ifname, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An address, and the generation that its release quotes."""
+
+    address: Address
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an owner holds. made: by this call. early: an address that had not rested, as its pool allows."""
+
+    v4: Given | None
+    v6: Given | None
+    made: bool
+    early: bool = False
+
+    @property
+    def addresses(self) -> tuple[Given, ...]:
+        return tuple(each for each in (self.v4, self.v6) if each is not None)
+
+
+_ALLOCATE = "select * from allocate_batch_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+_SHORT = """
+select p.name, family(x.cidr) as family, p.draining, min(s.released_at) + p.cooldown as due
+from pool p left join prefix x on x.pool_id = p.id and family(x.cidr) = $2
+left join lateral (select released_at from spare where prefix_id = x.id order by released_at limit 1) s on true
+where p.id = $1 group by p.id, family(x.cidr)
+"""
+_CAN = """
+select exists (
+  select from prefix x left join supply s on s.prefix_id = x.id join pool p on p.id = x.pool_id where x.pool_id = $1 and family(x.cidr) = $2
+  and not p.draining and (s.prefix_id is null or masklen(s.next_block) is distinct from 0 or s.central_block is not null
+    or exists (select from spare y where y.prefix_id = x.id and y.released_at <= $3 - p.cooldown)))
+"""
+_ADDRESS = re.compile(r"=\((\d+), ([0-9a-f.:]+)\)")
+MOST_CONFLICTS = 8
+
+
+class Allocating:
+    """Sends the batches of one lane."""
+
+    def __init__(self, caller: Caller, pools: Pair, clock: Callable[[], datetime]) -> None:
+        self._caller = caller
+        self._pools = pools
+        self._clock = clock
+
+    async def send(self, wants: Sequence[Want]) -> list[Taken | Exception]:
+        """One call for all. A second one for those that found nothing: a spare may have been in another batch's hands for that moment."""
+        answers = await self._round(wants)
+        again = [want for want in wants if want.owner not in answers]
+        if again:
+            await self._make_room(again)
+            answers |= await self._round(again)
+        short = [want for want in again if want.owner not in answers]
+        exhausted = await self._exhausted() if short else None
+        return [answers.get(want.owner, exhausted) or OwnerKeyClash(str(want.owner)) for want in wants]
+
+    async def _round(self, wants: Sequence[Want]) -> dict[UUID, Taken | Exception]:
+        by_owner = {want.owner: want for want in wants}
+        rows = await self._call(sorted(wants, key=lambda want: want.owner))
+        read = ((row["owner"], _read(by_owner[row["owner"]], row)) for row in rows)
+        return {owner: answer for owner, answer in read if answer is not None}
+
+    async def _call(self, wants: Sequence[Want]) -> list[Row]:
+        arguments = _columns(wants)
+        for _ in range(MOST_CONFLICTS):
+            try:
+                return await self._caller.call("allocate", _ALLOCATE, *self._pools, self._clock(), *arguments)
+            except asyncpg.UniqueViolationError as error:
+                met = _ADDRESS.search(error.detail or "")
+                if met is None or not (error.constraint_name or "").startswith("allocation_address"):
+                    raise
+                await self._hold_back(int(met[1]), met[2])
+        return await self._caller.call("allocate", _ALLOCATE, *self._pools, self._clock(), *arguments)
+
+    async def _hold_back(self, scope: int, address: str) -> None:
+        CONFLICTS.inc()
+        await self._caller.call("hold back", "select hold_back_1($1, $2, $3)", self._clock(), scope, address)
+
+    async def _make_room(self, wants: Sequence[Want]) -> None:
+        """What was released under these names and still has a link goes aside, so that the name gets another address."""
+        await self._caller.call("step aside", "select step_aside_1($1)", [want.owner for want in wants])
+
+    async def _exhausted(self) -> FabricError:
+        now = self._clock()
+        for pool, family in zip(self._pools, (4, 6), strict=True):
+            if pool is not None and not (await self._caller.call("look", _CAN, pool, family, now))[0]["exists"]:
+                break
+        found = [p for p in zip(self._pools, (4, 6), strict=True) if p[0] is not None]
+        pool, family = (pool, family) if pool is not None else found[0]
+        rows = await self._caller.call("look", _SHORT, pool, family)
+        return _short(rows[0], family) if rows else PoolExhausted(str(pool), f"IPv{family}", "it was deleted")
+
+
+def _columns(wants: Sequence[Want]) -> list[list[object]]:
+    names = ("owner", "kind", "cluster_id", "node_id", "network", "container", "ifname", "name", "mac", "about", "actor", "label", "node")
+    return [[getattr(want, name) for want in wants] for name in names]
+
+
+def _read(want: Want, row: Row) -> Taken | OwnerKeyClash | None:
+    """None for what was released and still has a link: it is no answer."""
+    if row["made"]:
+        return Taken(_half(row, "4"), _half(row, "6"), True, row["early"])
+    if want.fields != (row["kind"], row["node_id"], row["network"], row["container_id"], row["ifname"], row["name"]):
+        return OwnerKeyClash(str(want.owner))
+    return None if row["released_at"] is not None else Taken(_half(row, "4"), _half(row, "6"), False)
+
+
+def _half(row: Row, family: str) -> Given | None:
+    address = row["address" + family]
+    return None if address is None else Given(address, row["generation" + family])
+
+
+def _short(row: Row, family: int) -> PoolExhausted:
+    if row["draining"]:
+        hint = "it is draining"
+    elif row["family"] is None:
+        hint = f"it has no IPv{family} prefix"
+    elif row["due"] is not None:
+        hint = f"the next one has rested at {row['due']:%H:%M:%S} UTC"
+    else:
+        hint = "add a prefix, or see who holds them"
+    return PoolExhausted(row["name"], f"IPv{family}", hint)
