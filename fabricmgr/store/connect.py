@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,7 @@ from fabricmgr.domain.errors import DatabaseUnavailable, DatabaseUnsuitable
 
 MINIMUM_MAJOR = 15
 ANSWER = 10.0  # seconds a check may wait for the server's answer
+PROMISES = ("fsync", "full_page_writes")
 ROUNDS = 5  # how often two connections are asked which backend they talk to
 NOTIFY_WAIT = 5.0  # seconds until a notification must have come
 
@@ -164,25 +165,25 @@ async def _bare(url: str) -> AsyncIterator[Connection]:
 async def _facts(connection: Connection) -> ServerFacts:
     number = int(await connection.fetchval("select current_setting('server_version_num')"))
     version = str(await connection.fetchval("select current_setting('server_version')"))
-    if number // 10000 < MINIMUM_MAJOR:
-        raise DatabaseUnsuitable(
-            reason=f"the server is Postgres {version}, and {MINIMUM_MAJOR} or newer is needed",
-            remedy="upgrade it, or name another --database-url",
-        )
-    if await connection.fetchval("select pg_is_in_recovery()"):
-        raise DatabaseUnsuitable(
-            reason="the server is a standby: it can't be written to",
-            remedy="name the primary, or all hosts with target_session_attrs=read-write",
-        )
-    for setting in ("fsync", "full_page_writes"):
-        if await connection.fetchval("select current_setting($1)", setting) != "on":
-            raise DatabaseUnsuitable(
-                reason=f"{setting} is off: a crash would lose or damage addresses that were handed out",
-                remedy=f"alter system set {setting} = on",
-            )
+    standby = bool(await connection.fetchval("select pg_is_in_recovery()"))
+    promises = {name: str(await connection.fetchval("select current_setting($1)", name)) for name in PROMISES}
+    judge(number // 10000, version, standby=standby, promises=promises)
     system = int(await connection.fetchval("select system_identifier from pg_control_system()"))
-    backend = await _backend(connection)
-    return ServerFacts(number // 10000, version, system, proxied=backend != connection.get_server_pid())
+    return ServerFacts(number // 10000, version, system, proxied=await _backend(connection) != connection.get_server_pid())
+
+
+def judge(major: int, version: str, *, standby: bool, promises: Mapping[str, str]) -> None:
+    """Raises DatabaseUnsuitable with the first reason not to store addresses there."""
+    if major < MINIMUM_MAJOR:
+        reason = f"the server is Postgres {version}, and {MINIMUM_MAJOR} or newer is needed"
+        raise DatabaseUnsuitable(reason=reason, remedy="upgrade it, or name another --database-url")
+    if standby:
+        remedy = "name the primary, or all hosts with target_session_attrs=read-write"
+        raise DatabaseUnsuitable(reason="the server is a standby: it can't be written to", remedy=remedy)
+    for setting, value in promises.items():
+        if value != "on":
+            reason = f"{setting} is {value}: a crash would lose or damage addresses that were handed out"
+            raise DatabaseUnsuitable(reason=reason, remedy=f"alter system set {setting} = on, and reload")
 
 
 async def _backend(connection: Connection) -> int:
@@ -228,6 +229,9 @@ def _no_pooler() -> Iterator[None]:
     except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
         raise _pooler(_sentence(error)) from error
     except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # No server finds a fault in our protocol: it is a pooler's way to say that it does not do transactions.
+        if isinstance(fault := error.__cause__ or error, asyncpg.ProtocolViolationError):
+            raise _pooler(_sentence(fault)) from error
         raise DatabaseUnavailable(reason=f"the server stopped answering while it was checked: {_sentence(error)}") from error
 
 

@@ -32,6 +32,12 @@ def shared_room() -> Iterator[Room]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def nothing_left(shared_room: Room) -> Iterator[None]:
+    yield
+    shared_room.end_running()
+
+
 @pytest.fixture(params=USERS, ids=lambda uid: pwd.getpwuid(uid).pw_name)
 def uid(request: pytest.FixtureRequest) -> int:
     return int(request.param)

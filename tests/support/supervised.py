@@ -73,6 +73,14 @@ class Room:
         self.running.append(started)
         return started
 
+    def end_running(self) -> None:
+        """End every supervisor started here, and its server."""
+        for each in self.running:
+            with suppress(ProcessLookupError):
+                each.kill()
+            pgprocs.end_all(each.cluster)
+        self.running.clear()
+
 
 class Supervised:
     def __init__(self, process: "subprocess.Popen[bytes]", output: Path, cluster: Path) -> None:
@@ -144,7 +152,4 @@ def room() -> Iterator[Room]:
         try:
             yield made
         finally:
-            for each in made.running:
-                with suppress(ProcessLookupError):
-                    each.kill()
-                pgprocs.end_all(each.cluster)
+            made.end_running()
