@@ -1,7 +1,5 @@
 #!/usr/bin/python3 -IS
-"""fabricmgr-cni: hands one CNI call to the fabricmgr agent on this node and prints its answer. Its twin is shim.c.
-
-It runs once a call and imports built-ins alone: a module that is a file doubles its time. The frame: fabricmgr/agent/frame.py."""
+"""fabricmgr-cni: hands one CNI call to this node's agent and prints its answer. Built-ins alone: a file to import doubles its time."""
 
 import _socket
 import posix
@@ -12,7 +10,6 @@ LARGEST_VARIABLE, LARGEST_FRAME = 64 * 1024, 1024 * 1024
 VERSIONS = (b"0.3.0", b"0.3.1", b"0.4.0", b"1.0.0", b"1.1.0")
 SECONDS = {b"ADD": 15, b"DEL": 5, b"CHECK": 10, b"GC": 60, b"STATUS": 2}
 NAMES = (b"COMMAND", b"CONTAINERID", b"NETNS", b"IFNAME", b"ARGS", b"PATH", b"NETNS_OVERRIDE")
-SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 clock = posix.times  # its `elapsed` never goes back
 AWAY, LATE = b"nobody listens on its socket; is it running?", b"no whole answer came in time"
 
@@ -42,7 +39,9 @@ def ask(path: bytes, frame: bytes, netns: int, seconds: int) -> tuple[bytes, byt
         agent.connect(path)
         why = LATE
         agent.settimeout(max(0.001, end - clock().elapsed))
-        agent.sendall(frame[agent.sendmsg([frame], rights) :])
+        rest = frame[agent.sendmsg([frame], rights) :]
+        while rest:  # sending nothing fails where the agent has answered and closed
+            rest = rest[agent.send(rest) :]
         while len(answer) < size:
             agent.settimeout(max(0.001, end - clock().elapsed))
             chunk = agent.recv(size - len(answer))
@@ -57,7 +56,8 @@ def ask(path: bytes, frame: bytes, netns: int, seconds: int) -> tuple[bytes, byt
 
 def spool(directory: bytes, container: bytes, frame: bytes) -> int:
     """Keep a DEL for the agent. It succeeds whatever happens here: a DEL that fails keeps a pod from ever going away."""
-    name = bytes(each if each in SAFE else 95 for each in container[:200]) + b"." + posix.urandom(8).hex().encode()
+    safe = bytes(each if (b"%c" % each).isalnum() or each in b"_-." else 95 for each in container[:200])
+    name = safe + b"." + posix.urandom(8).hex().encode()
     name, aside = directory + (b"/_" if name[:1] == b"." else b"/") + name, directory + b"/." + name
     for path in (directory.rpartition(b"/")[0], directory):
         try:
