@@ -1,0 +1,212 @@
+"""Who is asking: a session's token, a password, or a certificate, looked up so that a write never trusts an old answer.
+
+An answer may be TRAIL seconds old where the request only reads. A request that writes gets an answer that was asked for after it came;
+callers with the same credentials share one question, so that 64 of them cost the database one look.
+"""
+
+import asyncio
+import base64
+import binascii
+import functools
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from cryptography import x509
+
+from fabricmgr.domain.errors import Unauthenticated
+from fabricmgr.web.asgi import Scope, header
+
+TRAIL = 1.0  # seconds
+KEPT = 4096  # answers; the oldest go first
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who a request comes from. privileges: Redfish's names. actor: as history and audit show it."""
+
+    name: str
+    privileges: frozenset[str] = frozenset()
+    must_change_password: bool = False
+
+    @staticmethod
+    def anonymous() -> "Principal":
+        """Nobody in particular."""
+        return Anonymous("anonymous")
+
+    @property
+    def actor(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Anonymous(Principal):
+    """A request without credentials."""
+
+
+@dataclass(frozen=True)
+class AccountPrincipal(Principal):
+    """A person or a program with an account. session: id of the session, "" for Basic."""
+
+    role: str = ""
+    session: str = ""
+
+
+@dataclass(frozen=True)
+class NodePrincipal(Principal):
+    """A node's agent, by its certificate. It reaches nothing but its own node."""
+
+    id: int = 0
+    cluster: str = ""
+    serial: str = ""
+
+    @property
+    def actor(self) -> str:
+        return f"node {self.cluster}/{self.name}"
+
+
+class Directory(Protocol):
+    """What is known of callers. Each raises Unauthenticated (or LockedOut) for credentials that do not count."""
+
+    async def session(self, token: str, now: datetime) -> AccountPrincipal: ...
+
+    async def password(self, name: str, password: str, source: str, now: datetime) -> AccountPrincipal: ...
+
+    async def node(self, serial: str, now: datetime) -> NodePrincipal: ...
+
+
+class Lookups(Generic[K, V]):
+    """Questions with the same key, asked once for all who wait."""
+
+    def __init__(self, ask: Callable[[K], Awaitable[V]], clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._known: dict[K, tuple[float, V]] = {}
+        self._running: dict[K, asyncio.Task[V]] = {}
+        self._next: dict[K, asyncio.Task[V]] = {}
+
+    async def get(self, key: K, *, fresh: bool) -> V:
+        """The answer; fresh: of a question that began after this call did."""
+        known = self._known.get(key)
+        if not fresh and known is not None and self._clock() - known[0] < TRAIL:
+            return known[1]
+        return await asyncio.shield(self._joined(key))
+
+    def forget(self, key: K) -> None:
+        """What was known may be wrong now."""
+        self._known.pop(key, None)
+
+    def forget_answers(self, wrong: Callable[[V], bool]) -> None:
+        """Answers that may be wrong now."""
+        for key in [key for key, (_, answer) in self._known.items() if wrong(answer)]:
+            self.forget(key)
+
+    def _joined(self, key: K) -> "asyncio.Task[V]":
+        """A question not yet begun: the one that waits behind the running one, or a new one."""
+        if key not in self._next:
+            task = asyncio.create_task(self._answer(key, self._running.get(key)))
+            self._next[key] = task
+            task.add_done_callback(_seen)
+        return self._next[key]
+
+    async def _answer(self, key: K, before: "asyncio.Task[V] | None") -> V:
+        if before is not None:
+            await asyncio.wait([before])
+        task = self._next.pop(key)
+        self._running[key] = task
+        began = self._clock()
+        try:
+            answer = await self._ask(key)
+        finally:
+            if self._running.get(key) is task:
+                del self._running[key]
+        self._keep(key, began, answer)
+        return answer
+
+    def _keep(self, key: K, began: float, answer: V) -> None:
+        self._known.pop(key, None)
+        self._known[key] = (began, answer)
+        while len(self._known) > KEPT:
+            del self._known[next(iter(self._known))]
+
+
+def _seen(task: "asyncio.Task[V]") -> None:
+    """An answer nobody waits for any more must not be complained about."""
+    if not task.cancelled():
+        task.exception()
+
+
+@dataclass
+class Who:
+    """Finds a request's principal."""
+
+    directory: Directory
+    clock: Callable[[], datetime]
+    basic: bool = True
+    monotonic: Callable[[], float] = time.monotonic
+    _sessions: Lookups[str, AccountPrincipal] = field(init=False)
+    _passwords: Lookups[tuple[str, str, str], AccountPrincipal] = field(init=False)
+    _nodes: Lookups[str, NodePrincipal] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sessions = Lookups(lambda token: self.directory.session(token, self.clock()), self.monotonic)
+        self._passwords = Lookups(lambda given: self.directory.password(*given, self.clock()), self.monotonic)
+        self._nodes = Lookups(lambda serial: self.directory.node(serial, self.clock()), self.monotonic)
+
+    async def identify(self, scope: Scope) -> Principal:
+        """The principal of a request, Anonymous without credentials. Credentials that do not count raise Unauthenticated, whatever
+        others the request brings: a token first, then a password, then a certificate."""
+        fresh = scope["method"] not in READS
+        if token := header(scope, b"x-auth-token"):
+            return await self._sessions.get(token, fresh=fresh)
+        if authorization := header(scope, b"authorization"):
+            name, password = self._basic(authorization)
+            return await self._passwords.get((name, password, source(scope)), fresh=fresh)
+        if serial := certificate_serial(scope):
+            return await self._nodes.get(serial, fresh=fresh)
+        return Principal.anonymous()
+
+    def forget_session(self, token: str) -> None:
+        """A session was closed here: it ends at once in this process, within TRAIL in others."""
+        self._sessions.forget(token)
+
+    def forget_session_id(self, session: str) -> None:
+        """The same, where only the session's id is known."""
+        self._sessions.forget_answers(lambda principal: principal.session == session)
+
+    def _basic(self, authorization: str) -> tuple[str, str]:
+        scheme, _, encoded = authorization.partition(" ")
+        if scheme.lower() != "basic":
+            raise Unauthenticated(f"the scheme {scheme[:20]!r} is not known here: use X-Auth-Token or Basic")
+        if not self.basic:
+            raise Unauthenticated("Basic is switched off here: open a session")
+        try:
+            name, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise Unauthenticated("the Authorization header cannot be read") from None
+        if not colon:
+            raise Unauthenticated("the Authorization header cannot be read")
+        return name, password
+
+
+def source(scope: Scope) -> str:
+    """The address a request came from; "local" over a unix socket. Headers that claim another are not believed."""
+    client = scope.get("client")
+    return str(client[0]) if client else "local"
+
+
+def certificate_serial(scope: Scope) -> str:
+    """Serial, as decimal text, of the client certificate that TLS has verified; "" without one."""
+    chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain") or ()
+    return _serial(chain[0]) if chain else ""
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _serial(pem: str) -> str:
+    return str(x509.load_pem_x509_certificate(pem.encode()).serial_number)
