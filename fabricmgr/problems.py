@@ -159,6 +159,9 @@ PROBLEMS: Mapping[type[e.FabricError], Problem] = {
     ),
     e.DatabaseUnavailable: Problem(503, "ServiceTemporarilyUnavailable", 11, _T, "the database cannot be used now: {reason}", ("1",)),
     e.DatabaseUnsuitable: Problem(503, "ServiceTemporarilyUnavailable", 11, _S, "this database cannot be used: {reason}; {remedy}", ("1",)),
+    e.DestinationRefused: Problem(
+        400, "PropertyValueError", 7, _C, "destination {destination} {reason} (setting outbound_allow)", ("Destination",)
+    ),
     e.SettingRefused: Problem(
         400, "PropertyValueError", 7, _C, "setting {setting}: {value!r} is not valid: expected {expected}", ("{setting}",)
     ),
@@ -195,6 +198,9 @@ PROBLEMS: Mapping[type[e.FabricError], Problem] = {
     e.RunningPodsSuffer: Problem(503, "ServiceTemporarilyUnavailable", 51, _T, "pods on this node may not reach others: {reason}", ("1",)),
     e.AgentAway: Problem(
         503, "ServiceTemporarilyUnavailable", 11, _T, "the fabricmgr agent on this node does not answer: {reason}", ("1",)
+    ),
+    e.JournalUnusable: Problem(
+        503, "ServiceTemporarilyUnavailable", 11, _T, "the agent's journal {path} cannot be written: {reason}", ("1",)
     ),
     e.NotEnrolled: Problem(
         503,

@@ -19,7 +19,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound="Settings")
 
 # Read by others: the command line's login, the shim's socket, the tests' tiers. Not ours to refuse.
-OTHER_VARIABLES = frozenset({"FABRICMGR_LOGIN", "FABRICMGR_SOCKET", "FABRICMGR_REQUIRE_TIERS"})
+OTHER_VARIABLES = frozenset({"FABRICMGR_LOGIN", "FABRICMGR_SOCKET", "FABRICMGR_REQUIRE_TIERS", "FABRICMGR_TEST_DATABASE"})
 
 
 @dataclass(frozen=True)

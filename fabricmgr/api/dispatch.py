@@ -113,7 +113,7 @@ class Dispatch:
 def read_query(raw: bytes, known: Mapping[str, str] | frozenset[str]) -> dict[str, str]:
     """Query parameters by name. An unknown one, or one given twice, is refused: it would be ignored in silence otherwise."""
     found: dict[str, str] = {}
-    for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=100):
+    for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True):
         if name not in known:
             raise bodies.unknown_field(name[:100], list(known))
         if name in found:

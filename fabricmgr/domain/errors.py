@@ -357,6 +357,14 @@ class DatabaseUnsuitable(FabricError):
 
 
 @dataclass
+class DestinationRefused(FabricError):
+    """A place that a client wants us to send to, and that the outbound policy does not allow."""
+
+    destination: str
+    reason: str
+
+
+@dataclass
 class SettingRefused(FabricError):
     setting: str
     value: str
@@ -460,6 +468,14 @@ class RunningPodsSuffer(FabricError):
 
 @dataclass
 class AgentAway(FabricError):
+    reason: str
+
+
+@dataclass
+class JournalUnusable(FabricError):
+    """The agent's journal takes no record: its directory is full, read-only or gone."""
+
+    path: str
     reason: str
 
 

@@ -7,6 +7,7 @@ ConfigureManager or ConfigureUsers.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fabricmgr.domain import account as accounts
 from fabricmgr.domain.errors import Forbidden, PasswordChangeRequired, Unauthenticated
 from fabricmgr.web.who import AccountPrincipal, Anonymous, NodePrincipal, Principal
 
@@ -134,15 +135,15 @@ def _check_account(need: Requirement, principal: Principal, *, own: bool) -> Non
         raise Forbidden(principal.actor, " or ".join(sorted(need.any_of)))
 
 
-def account_of(principal: Principal) -> AccountPrincipal:
+def account_of(principal: Principal) -> accounts.AccountPrincipal:
     """The principal of a route that only accounts pass."""
     if not isinstance(principal, AccountPrincipal):
         raise Forbidden(principal.actor, "an account is needed")
-    return principal
+    return principal.account
 
 
-def node_of(principal: Principal) -> NodePrincipal:
+def node_of(principal: Principal) -> accounts.NodePrincipal:
     """The principal of a route that only nodes pass."""
     if not isinstance(principal, NodePrincipal):
         raise Forbidden(principal.actor, "only a node's agent may do this, by its certificate")
-    return principal
+    return principal.node

@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from cryptography import x509
 
+from fabricmgr.domain import account as accounts
 from fabricmgr.domain.errors import Unauthenticated
 from fabricmgr.web.asgi import Scope, header
 
@@ -52,33 +53,40 @@ class Anonymous(Principal):
 
 @dataclass(frozen=True)
 class AccountPrincipal(Principal):
-    """A person or a program with an account. session: id of the session, "" for Basic."""
+    """A person or a program with an account."""
 
-    role: str = ""
-    session: str = ""
+    account: accounts.AccountPrincipal = field(kw_only=True)
+
+    @classmethod
+    def of(cls, found: accounts.AccountPrincipal) -> "AccountPrincipal":
+        """As the services know it."""
+        return cls(found.name, found.privileges, found.must_change, account=found)
 
 
 @dataclass(frozen=True)
 class NodePrincipal(Principal):
     """A node's agent, by its certificate. It reaches nothing but its own node."""
 
-    id: int = 0
-    cluster: str = ""
-    serial: str = ""
+    node: accounts.NodePrincipal = field(kw_only=True)
+
+    @classmethod
+    def of(cls, found: accounts.NodePrincipal) -> "NodePrincipal":
+        """As the services know it."""
+        return cls(found.name, node=found)
 
     @property
     def actor(self) -> str:
-        return f"node {self.cluster}/{self.name}"
+        return f"node {self.node.cluster}/{self.name}"
 
 
 class Directory(Protocol):
     """What is known of callers. Each raises Unauthenticated (or LockedOut) for credentials that do not count."""
 
-    async def session(self, token: str, now: datetime) -> AccountPrincipal: ...
+    async def session(self, token: str, now: datetime) -> accounts.AccountPrincipal: ...
 
-    async def password(self, name: str, password: str, source: str, now: datetime) -> AccountPrincipal: ...
+    async def password(self, name: str, password: str, source: str, now: datetime) -> accounts.AccountPrincipal: ...
 
-    async def node(self, serial: str, now: datetime) -> NodePrincipal: ...
+    async def node(self, serial: str, now: datetime) -> accounts.NodePrincipal: ...
 
 
 class Lookups(Generic[K, V]):
@@ -150,13 +158,11 @@ class Who:
     clock: Callable[[], datetime]
     basic: bool = True
     monotonic: Callable[[], float] = time.monotonic
-    _sessions: Lookups[str, AccountPrincipal] = field(init=False)
-    _passwords: Lookups[tuple[str, str, str], AccountPrincipal] = field(init=False)
-    _nodes: Lookups[str, NodePrincipal] = field(init=False)
+    _sessions: Lookups[str, accounts.AccountPrincipal] = field(init=False)
+    _nodes: Lookups[str, accounts.NodePrincipal] = field(init=False)
 
     def __post_init__(self) -> None:
         self._sessions = Lookups(lambda token: self.directory.session(token, self.clock()), self.monotonic)
-        self._passwords = Lookups(lambda given: self.directory.password(*given, self.clock()), self.monotonic)
         self._nodes = Lookups(lambda serial: self.directory.node(serial, self.clock()), self.monotonic)
 
     async def identify(self, scope: Scope) -> Principal:
@@ -164,12 +170,13 @@ class Who:
         others the request brings: a token first, then a password, then a certificate."""
         fresh = scope["method"] not in READS
         if token := header(scope, b"x-auth-token"):
-            return await self._sessions.get(token, fresh=fresh)
+            return AccountPrincipal.of(await self._sessions.get(token, fresh=fresh))
         if authorization := header(scope, b"authorization"):
             name, password = self._basic(authorization)
-            return await self._passwords.get((name, password, source(scope)), fresh=fresh)
+            # Not kept here: the directory remembers passwords that were right as digests, which is the costly part.
+            return AccountPrincipal.of(await self.directory.password(name, password, source(scope), self.clock()))
         if serial := certificate_serial(scope):
-            return await self._nodes.get(serial, fresh=fresh)
+            return NodePrincipal.of(await self._nodes.get(serial, fresh=fresh))
         return Principal.anonymous()
 
     def forget_session(self, token: str) -> None:
