@@ -1,0 +1,143 @@
+"""Accounts, their roles, and what a role may do (Redfish, DSP0266, 13.4 and 13.5)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from uuid import UUID
+
+from fabricmgr.domain.errors import Invalid
+from fabricmgr.domain.names import ClusterName, NodeName
+
+SHORTEST_PASSWORD = 8
+LONGEST_PASSWORD = 64
+FIRST_ADMINISTRATOR = "admin"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@\-]{0,63}\Z")
+
+
+class Role(Enum):
+    """Cannot be changed or removed."""
+
+    ADMINISTRATOR = "Administrator"
+    OPERATOR = "Operator"
+    READ_ONLY = "ReadOnly"
+
+
+PRIVILEGES: Mapping[Role, frozenset[str]] = {
+    Role.ADMINISTRATOR: frozenset({"Login", "ConfigureManager", "ConfigureUsers", "ConfigureComponents", "ConfigureSelf"}),
+    Role.OPERATOR: frozenset({"Login", "ConfigureComponents", "ConfigureSelf"}),
+    Role.READ_ONLY: frozenset({"Login", "ConfigureSelf"}),
+}
+
+
+def role(text: str, field: str = "role") -> Role:
+    """Parse a role's name. Raises Invalid."""
+    try:
+        return Role(text)
+    except ValueError:
+        raise Invalid(field, text, f"one of {', '.join(each.value for each in Role)}") from None
+
+
+def account_name(text: str, field: str = "account") -> str:
+    """Parse an account's name. Raises Invalid."""
+    if not _NAME.match(text):
+        raise Invalid(field, text, "1 to 64 letters, digits, '_', '.', '@' and '-', starting with a letter or digit")
+    return text
+
+
+def check_password(text: str, field: str = "password") -> None:
+    """Length alone is asked for. Raises Invalid, which never shows the password."""
+    if not SHORTEST_PASSWORD <= len(text) <= LONGEST_PASSWORD or any("\ud800" <= c <= "\udfff" for c in text):
+        raise Invalid(field, "(not shown)", f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """A password that kept the rule, as its argon2 hash."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """must_change: nothing else is allowed until the password was changed."""
+
+    id: int
+    name: str
+    role: Role
+    enabled: bool
+    must_change: bool
+    created_at: datetime
+    version: int
+
+    @property
+    def privileges(self) -> frozenset[str]:
+        return PRIVILEGES[self.role]
+
+
+@dataclass(frozen=True)
+class AccountDraft:
+    """An account to be; its name parsed by `account_name`."""
+
+    name: str
+    password: Hashed
+    role: Role
+    enabled: bool = True
+    must_change: bool = False
+
+
+@dataclass(frozen=True)
+class AccountChange:
+    """What to change; None leaves it. A new password without `must_change` is one the account may keep."""
+
+    password: Hashed | None = None
+    role: Role | None = None
+    enabled: bool | None = None
+    must_change: bool | None = None
+
+
+@dataclass(frozen=True)
+class Lockout:
+    """How many wrong passwords of one account from one source are let through, and how long it waits then."""
+
+    attempts: int = 5
+    wait: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class AccountPrincipal:
+    """An account that was recognised. session: None where it came with its password."""
+
+    account_id: int
+    name: str
+    role: Role
+    must_change: bool
+    session: UUID | None = None
+
+    @property
+    def privileges(self) -> frozenset[str]:
+        return PRIVILEGES[self.role]
+
+
+@dataclass(frozen=True)
+class NodePrincipal:
+    """A node's agent, recognised by its certificate."""
+
+    node_id: int
+    name: NodeName
+    cluster: ClusterName
+    serial: str
+    machine_id: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """A login that lasts until it is closed or unused for the session timeout."""
+
+    id: UUID
+    account: str
+    role: Role
+    source: str
+    created_at: datetime
+    seen_at: datetime
