@@ -1,0 +1,170 @@
+"""Links and their addresses over rtnetlink: what is there, and the few changes that are made outside an ADD."""
+
+from dataclasses import dataclass
+from errno import EEXIST, ENODEV
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from struct import Struct
+
+from fabricmgr.domain.errors import KernelRefused
+from fabricmgr.netlink.codec import Flag, attr, attributes, message, nest, number, string, text, u8, u32, walk
+from fabricmgr.netlink.sockets import NetlinkSocket
+
+NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+
+ADDRESS, NAME, MTU, PEER, MASTER, OPERSTATE, LINKINFO, ALIAS, GROUP, EXT_MASK = 1, 3, 4, 5, 10, 16, 18, 20, 27, 29
+INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
+PORT_HAIRPIN, PORT_ISOLATED = 4, 33
+UP = 1
+OPERATIONAL = 6
+_OPERATIONAL_UNKNOWN = 0
+_SKIP_STATS = 8
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+NO_DETECTION = 0x02
+
+LINK_HEADER = Struct("=BxHiII")  # family, type, index, flags, change
+ADDRESS_HEADER = Struct("=BBBBI")  # family, prefix length, flags, scope, index
+
+HostAddress = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+FAMILY = {4: 2, 6: 10}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link as the kernel shows it. peer: ifindex of a veth's other end, in its own namespace. master: 0 for none."""
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    master: int
+    peer: int
+    group: int
+    alias: str
+    up: bool
+    operational: bool
+    hairpin: bool
+    isolated: bool
+
+
+def mac_bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def mac_text(mac: bytes) -> str:
+    return mac.hex(":")
+
+
+def link_body(index: int = 0, up: bool | None = None, *attrs: bytes) -> bytes:
+    """Body of a link message; `up` None leaves that flag alone."""
+    return LINK_HEADER.pack(0, 0, index, UP if up else 0, 0 if up is None else UP) + b"".join(attrs)
+
+
+def get_link(index: int = 0, name: str = "") -> bytearray:
+    which = (text(NAME, name),) if name else ()
+    return message(GETLINK, 0, link_body(index, None, *which, u32(EXT_MASK, _SKIP_STATS)))
+
+
+def parse_link(body: bytes) -> Link:
+    _, _, index, flags, _ = LINK_HEADER.unpack_from(body)
+    found = attributes(body, LINK_HEADER.size)
+    info = attributes(found.get(LINKINFO, b""))
+    port = attributes(info.get(INFO_SLAVE_DATA, b"")) if string(info.get(INFO_SLAVE_KIND)) == "bridge" else {}
+    return Link(
+        index=index,
+        name=string(found.get(NAME)),
+        kind=string(info.get(INFO_KIND)),
+        mac=mac_text(found.get(ADDRESS, b"")),
+        mtu=number(found.get(MTU)),
+        master=number(found.get(MASTER)),
+        peer=number(found.get(PEER)),
+        group=number(found.get(GROUP)),
+        alias=string(found.get(ALIAS)),
+        up=bool(flags & UP),
+        operational=number(found.get(OPERSTATE)) in (OPERATIONAL, _OPERATIONAL_UNKNOWN),
+        hairpin=bool(number(port.get(PORT_HAIRPIN))),
+        isolated=bool(number(port.get(PORT_ISOLATED))),
+    )
+
+
+def link_named(sock: NetlinkSocket, name: str) -> Link | None:
+    """The link of that name, or None. Raises KernelRefused."""
+    replies = sock.exchange([get_link(name=name)], [f"look for link {name}"], ignore=frozenset((ENODEV,)))
+    return parse_link(replies[0][1]) if replies else None
+
+
+def all_links(sock: NetlinkSocket, master: int = 0) -> list[Link]:
+    """Every link of the namespace, or every port of a bridge. Raises KernelRefused."""
+    which = (u32(MASTER, master),) if master else ()
+    request = message(GETLINK, Flag.DUMP, link_body(0, None, *which, u32(EXT_MASK, _SKIP_STATS)))
+    links = [parse_link(body) for kind, body in sock.dump(request, "list links") if kind == NEWLINK]
+    return [link for link in links if not master or link.master == master]
+
+
+def create_bridge(sock: NetlinkSocket, name: str, mac: str, mtu: int) -> None:
+    """Make a bridge, up, with a MAC and MTU of its own: without them it takes its ports' lowest. There already: nothing.
+
+    Raises KernelRefused."""
+    body = link_body(0, True, text(NAME, name), attr(ADDRESS, mac_bytes(mac)), u32(MTU, mtu), nest(LINKINFO, text(INFO_KIND, "bridge")))
+    sock.exchange([message(NEWLINK, Flag.CREATE | Flag.EXCL, body)], [f"make bridge {name}"], ignore=frozenset((EEXIST,)))
+
+
+def set_link(sock: NetlinkSocket, link: Link, step: str, up: bool | None = None, mtu: int = 0, mac: str = "") -> None:
+    """Change what is given, of an existing link. Raises KernelRefused."""
+    attrs = [u32(MTU, mtu)] if mtu else []
+    if mac:
+        attrs.append(attr(ADDRESS, mac_bytes(mac)))
+    sock.exchange([message(SETLINK, 0, link_body(link.index, up, *attrs))], [step])
+
+
+def delete_link(sock: NetlinkSocket, name: str) -> bool:
+    """Delete a link by name; False when there was none. Sleeps in the kernel for 10 ms and more. Raises KernelRefused."""
+    return _delete(sock, link_body(0, None, text(NAME, name)), f"delete link {name}")
+
+
+def delete_group(sock: NetlinkSocket, group: int) -> bool:
+    """Delete every link of a group in one message, so that one RCU wait serves all; False when it was empty. Raises KernelRefused."""
+    return _delete(sock, link_body(0, None, u32(GROUP, group)), f"delete link group {group}")
+
+
+def _delete(sock: NetlinkSocket, body: bytes, step: str) -> bool:
+    try:
+        sock.exchange([message(DELLINK, 0, body)], [step])
+    except KernelRefused as refused:
+        if refused.errno == ENODEV:
+            return False
+        raise
+    return True
+
+
+def port_settings(name: str, hairpin: bool, isolated: bool) -> bytearray:
+    """Set a bridge port's flags, by the link's name."""
+    flags = nest(INFO_SLAVE_DATA, u8(PORT_HAIRPIN, hairpin), u8(PORT_ISOLATED, isolated))
+    return message(NEWLINK, 0, link_body(0, None, text(NAME, name), nest(LINKINFO, text(INFO_SLAVE_KIND, "bridge"), flags)))
+
+
+def add_address(sock: NetlinkSocket, link: Link, address: Interface) -> None:
+    """Put an address on a link, without duplicate detection; there already: nothing. Raises KernelRefused."""
+    body = ADDRESS_HEADER.pack(FAMILY[address.version], address.network.prefixlen, 0, 0, link.index)
+    attrs = attr(_IFA_LOCAL, address.ip.packed) + attr(_IFA_ADDRESS, address.ip.packed)
+    attrs += u32(_IFA_FLAGS, NO_DETECTION) if address.version == 6 else b""
+    request = message(NEWADDR, Flag.CREATE | Flag.EXCL, body + attrs)
+    sock.exchange([request], [f"add {address} to {link.name}"], ignore=frozenset((EEXIST,)))
+
+
+def addresses(sock: NetlinkSocket, index: int = 0) -> list[tuple[int, Interface]]:
+    """Addresses of one link, or of all (index 0), each with its link's index. Raises KernelRefused."""
+    request = message(GETADDR, Flag.DUMP, ADDRESS_HEADER.pack(0, 0, 0, 0, index))
+    found = []
+    for kind, body in sock.dump(request, "list addresses"):
+        family, length, _, _, at = ADDRESS_HEADER.unpack_from(body)
+        if kind == NEWADDR and (not index or at == index):
+            seen = dict(walk(body, ADDRESS_HEADER.size))
+            found.append((at, _interface(family, seen.get(_IFA_LOCAL) or seen[_IFA_ADDRESS], length)))
+    return found
+
+
+def _interface(family: int, packed: bytes, length: int) -> Interface:
+    return IPv4Interface((packed, length)) if family == FAMILY[4] else IPv6Interface((packed, length))
