@@ -1,0 +1,282 @@
+"""The one ASGI layer that owns every answer below /redfish.
+
+Order of the checks, for every route alike: who is asking (401), whether a password must be changed (403), OData-Version (412), the
+route (404), the method (501, 405), the privilege (403), the precondition (304, 412), then query and body. A check that comes later never
+answers before one that comes first, so that nothing is learnt without the right to it (DSP0266, 6, 7, 8 and 13)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fabricmgr import dmtf
+from fabricmgr.domain.errors import (
+    BodyTooLarge,
+    FabricError,
+    Forbidden,
+    MethodNotAllowed,
+    MethodUnknown,
+    NotAcceptable,
+    NotFound,
+    PasswordChangeRequired,
+    ProtocolVersionRefused,
+    Unauthenticated,
+    VersionConflict,
+)
+from fabricmgr.redfish import query as queries
+from fabricmgr.redfish.body import checked, parse
+from fabricmgr.redfish.errors import rendered
+from fabricmgr.redfish.resource import Ask, Place, Site, Tree, page_of
+from fabricmgr.web.asgi import Receive, Scope, Send
+from fabricmgr.web.edge import context, identify
+from fabricmgr.web.responses import Answer, Headers, encode, ok, presentable, problem_headers, send_answer
+from fabricmgr.web.who import Anonymous, Principal, source
+
+METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE")
+MAX_BODY = 1 << 20
+_EVERY: Headers = ((b"odata-version", b"4.0"), (b"cache-control", b"no-cache"))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A page that is no resource: `/redfish`, odata, $metadata. Open to all."""
+
+    media_type: str
+    render: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A request as it came."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[str, str]
+
+
+class Layer:
+    """Answers every request below /redfish. Errors go up to `web.edge`, which has `refused` render them."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        documents: Mapping[str, Document],
+        site: Site,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._tree = tree
+        self._documents = documents
+        self._site = site
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request."""
+        heard = Heard(scope["method"], _path(scope), scope["query_string"], _headers(scope))
+        place = self._tree.find(heard.path)
+        context(scope).route = _route(place, heard.path if heard.path in self._documents else "")
+        answer = await self._answer(scope, heard, place, receive)
+        await send_answer(send, answer, head=heard.method == "HEAD", more=_EVERY)
+
+    async def _answer(self, scope: Scope, heard: Heard, place: Place | None, receive: Receive) -> Answer:
+        document = self._documents.get(heard.path)
+        principal = await self._who(scope, heard, place, document)
+        if heard.headers.get("odata-version", "4.0") != "4.0":
+            raise ProtocolVersionRefused("OData-Version", heard.headers["odata-version"], "4.0")
+        if document is not None:
+            return _document(document, heard)
+        if place is None:
+            raise NotFound("resource", heard.path)
+        _check_method(heard.method, place.methods)
+        _check_accept(heard, "application/json")
+        ask = Ask(self._site, principal, _canonical(heard.path, place), place.params, self._clock(), source(scope))
+        return await self._of_place(heard, place, ask, receive)
+
+    async def _who(self, scope: Scope, heard: Heard, place: Place | None, document: Document | None) -> Principal:
+        reads_open = document is not None or (place is not None and place.resource.open_to_all and not place.collection)
+        logs_in = place is not None and place.collection and place.resource.login and heard.method == "POST"
+        if (reads_open and heard.method in ("GET", "HEAD")) or logs_in:
+            return Principal.anonymous()
+        principal = await identify(self._site.who, scope)
+        if isinstance(principal, Anonymous):
+            raise Unauthenticated("no credentials were sent")
+        if principal.must_change_password and not _while_changing(heard, place, principal):
+            raise PasswordChangeRequired(principal.name)
+        return principal
+
+    async def _of_place(self, heard: Heard, place: Place, ask: Ask, receive: Receive) -> Answer:
+        if place.collection:
+            return await self._of_collection(heard, place, ask, receive)
+        # The entity is looked up before the privilege is decided only where owning it may be the privilege.
+        if place.resource.own is None:
+            _check_privilege(place, heard.method, ask.principal, own=False)
+        entity = await place.resource.get(ask)
+        if place.resource.own is not None:
+            _check_privilege(place, heard.method, ask.principal, own=place.resource.own(ask.principal, entity))
+        quoted = _precondition(heard, place, entity)
+        if isinstance(quoted, Answer):
+            return quoted
+        query = queries.read(heard.query, collection=False)
+        if heard.method == "DELETE" and place.resource.delete is not None:
+            await place.resource.delete(ask, entity, quoted)
+            return Answer(204)
+        if heard.method == "PATCH" and place.resource.patch is not None:
+            raw = parse(await _read(receive), heard.headers.get("content-type", ""))
+            body = checked(raw, place.resource.patchable, place.resource.body(entity), creating=False)
+            entity = await place.resource.patch(ask, entity, body, quoted)
+        return _shown(place, ask.uri, entity, query)
+
+    async def _of_collection(self, heard: Heard, place: Place, ask: Ask, receive: Receive) -> Answer:
+        if not (heard.method == "POST" and place.resource.login):
+            _check_privilege(place, heard.method, ask.principal, own=False)
+        query = queries.read(heard.query, collection=True)
+        if heard.method == "POST":
+            return await self._create(heard, place, ask, receive)
+        members = place.resource.members
+        if members is None:
+            raise NotFound("resource", heard.path)
+        ids, total = await members(ask, query.skip, query.top)
+        if query.only and total == 1:
+            return await self._only_member(place, ask, ids[0], query)
+        page = queries.select(page_of(place, ask.uri, ids, total, query), query.select)
+        return ok(page, headers=_describes(place))
+
+    async def _only_member(self, place: Place, ask: Ask, member: str, query: queries.Query) -> Answer:
+        uri = f"{ask.uri}/{member}"
+        found = self._tree.find(uri)
+        if found is None:
+            raise NotFound("resource", uri)
+        entity = await found.resource.get(Ask(ask.site, ask.principal, uri, found.params, ask.now, ask.source))
+        return _shown(found, uri, entity, query)
+
+    async def _create(self, heard: Heard, place: Place, ask: Ask, receive: Receive) -> Answer:
+        create = place.resource.create
+        if create is None:
+            raise MethodNotAllowed(heard.method, ", ".join(place.methods))
+        body = checked(parse(await _read(receive), heard.headers.get("content-type", "")), place.resource.creatable, {}, creating=True)
+        made = await create(ask, body)
+        uri = f"{ask.uri}/{made.id}"
+        found = Place(place.resource, False, {})
+        shown = _shown(found, uri, made.entity, queries.Query())
+        return Answer(201, shown.body, (*shown.headers, (b"location", uri.encode()), *made.headers))
+
+
+def _shown(place: Place, uri: str, entity: Any, query: queries.Query) -> Answer:
+    page = {"@odata.id": uri, "@odata.type": place.odata_type, **place.resource.body(entity)}
+    headers = _describes(place)
+    etag = _etag(place, entity)
+    if etag is not None:
+        page["@odata.etag"] = etag
+        headers = (*headers, (b"etag", etag.encode()))
+    return ok(queries.select(page, query.select), headers=headers)
+
+
+def _etag(place: Place, entity: Any) -> str | None:
+    version = place.resource.version
+    return None if version is None else f'"{version(entity)}"'
+
+
+def _precondition(heard: Heard, place: Place, entity: Any) -> int | Answer | None:
+    """The version a write must find, None for any; or the answer where nothing is left to do. Raises VersionConflict."""
+    etag = _etag(place, entity)
+    if etag is None:
+        return None
+    if heard.method in ("GET", "HEAD"):
+        same = etag in _tags(heard.headers.get("if-none-match", ""))
+        return Answer(304, headers=((b"etag", etag.encode()),)) if same else None
+    given = heard.headers.get("if-match")
+    if given is None or given.strip() == "*":
+        return None
+    if etag not in _tags(given):
+        raise VersionConflict(place.resource.schema, heard.path, given, etag)
+    return int(etag.strip('"'))
+
+
+def _tags(header: str) -> list[str]:
+    return [tag.strip() for tag in header.split(",")]
+
+
+def _check_method(method: str, allowed: tuple[str, ...]) -> None:
+    if method not in METHODS:
+        raise MethodUnknown(method)
+    if method not in allowed:
+        raise MethodNotAllowed(method, ", ".join(allowed))
+
+
+def _check_privilege(place: Place, method: str, principal: Principal, own: bool) -> None:
+    held = principal.privileges if own else principal.privileges - {"ConfigureSelf"}
+    for needed in dmtf.privileges(place.entity, method):
+        if set(needed) <= held or needed == ["NoAuth"]:
+            return
+    raise Forbidden(principal.name, " or ".join(" and ".join(needed) for needed in dmtf.privileges(place.entity, method)))
+
+
+def _check_accept(heard: Heard, offered: str) -> None:
+    given = heard.headers.get("accept", "*/*") or "*/*"
+    kinds = [part.partition(";")[0].strip().lower() for part in given.split(",")]
+    major = offered.partition("/")[0]
+    if not any(kind in ("*/*", f"{major}/*", offered) for kind in kinds):
+        raise NotAcceptable(given, offered)
+
+
+def _while_changing(heard: Heard, place: Place | None, principal: Principal) -> bool:
+    """What an account that must change its password may do: see and patch itself, and log out."""
+    if heard.path == f"/redfish/v1/AccountService/Accounts/{principal.name}":
+        return heard.method in ("GET", "HEAD", "PATCH")
+    return place is not None and place.resource.login and not place.collection and heard.method == "DELETE"
+
+
+def _document(document: Document, heard: Heard) -> Answer:
+    _check_method(heard.method, ("GET", "HEAD"))
+    _check_accept(heard, document.media_type)
+    return Answer(200, document.render(), ((b"allow", b"GET, HEAD"),), document.media_type)
+
+
+def _describes(place: Place) -> Headers:
+    link = f"<{dmtf.schema_uri(place.entity)}>; rel=describedby"
+    return ((b"allow", ", ".join(place.methods).encode()), (b"link", link.encode()))
+
+
+def refused(error: FabricError | None, path: str) -> Answer:
+    """An error as Redfish says it, for whoever catches it; None stands for a bug of ours."""
+    shown = None if error is None else presentable(error)
+    status, body = rendered(shown, path)
+    headers = () if shown is None else problem_headers(shown)
+    return Answer(status, encode(body), (*headers, *_EVERY))
+
+
+def _route(place: Place | None, document: str) -> str:
+    if place is None:
+        return document
+    return place.resource.collection_uri if place.collection else place.resource.uri
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path if path == "/redfish/v1/" else path.rstrip("/")
+
+
+def _canonical(path: str, place: Place) -> str:
+    if place.resource.uri == "/redfish/v1/":
+        return place.resource.uri
+    return path.removesuffix("/Members") if place.collection else path
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Names in lower case; a header that comes twice is one list (RFC 9110, 5.3)."""
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
+
+
+async def _read(receive: Receive) -> bytes:
+    raw = bytearray()
+    while True:
+        message = await receive()
+        raw += message.get("body", b"")
+        if len(raw) > MAX_BODY:
+            raise BodyTooLarge(MAX_BODY)
+        if not message.get("more_body"):
+            return bytes(raw)

@@ -1,0 +1,202 @@
+"""How a resource is declared, and the tree that finds it.
+
+From one declaration follow: the routes, HEAD, Allow, ETag, the collection page with its paging, privileges, and the bodies of 404, 405,
+412 and 501. `layer` does the following; nothing here answers a request."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from fabricmgr import dmtf
+from fabricmgr.redfish.body import Json, Object
+from fabricmgr.redfish.query import Query
+from fabricmgr.services.accounts import Gate
+from fabricmgr.store.tx import Database
+from fabricmgr.web.responses import Headers
+from fabricmgr.web.who import Principal, Who
+
+
+@dataclass(frozen=True)
+class Site:
+    """What resources are filled from. session_timeout: how long an unused session lasts."""
+
+    database: Database
+    gate: Gate
+    who: Who
+    session_timeout: timedelta
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request that has found its resource: who asks, for what, at what time. params: what stood in the URI's braces."""
+
+    site: Site
+    principal: Principal
+    uri: str
+    params: Mapping[str, str]
+    now: datetime
+    source: str = ""
+
+    @property
+    def database(self) -> Database:
+        return self.site.database
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a POST made. headers: beside Location."""
+
+    id: str
+    entity: Any
+    headers: Headers = ()
+
+
+Get = Callable[[Ask], Awaitable[Any]]
+Body = Callable[[Any], Json]
+Members = Callable[[Ask, int, int | None], Awaitable[tuple[Sequence[str], int]]]
+Patch = Callable[[Ask, Any, Json, int | None], Awaitable[Any]]
+Delete = Callable[[Ask, Any, int | None], Awaitable[None]]
+Create = Callable[[Ask, Json], Awaitable[Made]]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """schema: the type's name; its version comes from dmtf. uri: in full, so that grep finds it; {name} takes one segment.
+
+    get: the entity behind a URI, or NotFound. body: what it shows, without @odata. version: the row's, for the ETag.
+    members: ids of the collection that the URI's last segment belongs to, from `skip`, at most `top`, with their total count.
+    patch, delete, create: what a client may do; patchable and creatable say what it may name.
+    own: whether a principal with ConfigureSelf alone may see and change this one. open_to_all: no credentials needed for GET."""
+
+    schema: str
+    uri: str
+    get: Get
+    body: Body
+    version: Callable[[Any], int] | None = None
+    members: Members | None = None
+    collection_name: str = ""
+    patch: Patch | None = None
+    patchable: Object = field(default_factory=lambda: Object({}))
+    delete: Delete | None = None
+    create: Create | None = None
+    creatable: Object = field(default_factory=lambda: Object({}))
+    own: Callable[[Principal, Any], bool] | None = None
+    open_to_all: bool = False
+    login: bool = False
+
+    @property
+    def collection_uri(self) -> str:
+        """Where its collection lives."""
+        return self.uri.rpartition("/")[0]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What Allow names for a member."""
+        return ("GET", "HEAD", *(("PATCH",) if self.patch else ()), *(("DELETE",) if self.delete else ()))
+
+    @property
+    def collection_methods(self) -> tuple[str, ...]:
+        """What Allow names for the collection."""
+        return ("GET", "HEAD", *(("POST",) if self.create else ()))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A URI that is there: a resource, or a resource's collection."""
+
+    resource: Resource
+    collection: bool
+    params: Mapping[str, str]
+
+    @property
+    def entity(self) -> str:
+        """The type's name, as the privilege table knows it."""
+        return f"{self.resource.schema}Collection" if self.collection else self.resource.schema
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return self.resource.collection_methods if self.collection else self.resource.methods
+
+    @property
+    def odata_type(self) -> str:
+        return dmtf.odata_type(self.entity)
+
+
+@dataclass
+class _Branch:
+    literal: "dict[str, _Branch]" = field(default_factory=dict)
+    any: "tuple[str, _Branch] | None" = None
+    resource: Resource | None = None
+    collection: Resource | None = None
+
+
+class Tree:
+    """All resources, found by the segments of their URI: one dictionary a segment, whatever their number."""
+
+    def __init__(self) -> None:
+        self._root = _Branch()
+        self.resources: list[Resource] = []
+
+    def add(self, resource: Resource) -> Resource:
+        """Take a resource in. Gives it back, so that a declaration can be an assignment."""
+        self.resources.append(resource)
+        self._branch(resource.uri).resource = resource
+        if resource.members is not None:
+            self._branch(resource.collection_uri).collection = resource
+        return resource
+
+    def find(self, path: str) -> Place | None:
+        """What lies at a path. A trailing slash, and `/Members` of a collection, name the same (DSP0266, 7.2 and 7.5)."""
+        params: dict[str, str] = {}
+        branch = self._root
+        segments = path.strip("/").split("/")
+        for index, segment in enumerate(segments):
+            last = index == len(segments) - 1
+            if segment == "Members" and last and branch.collection is not None:
+                break
+            step = self._step(branch, segment, params)
+            if step is None:
+                return None
+            branch = step
+        if branch.resource is not None:
+            return Place(branch.resource, False, params)
+        return Place(branch.collection, True, params) if branch.collection is not None else None
+
+    @staticmethod
+    def _step(branch: _Branch, segment: str, params: dict[str, str]) -> _Branch | None:
+        if segment in branch.literal:
+            return branch.literal[segment]
+        if branch.any is None:
+            return None
+        name, below = branch.any
+        params[name] = segment
+        return below
+
+    def _branch(self, uri: str) -> _Branch:
+        branch = self._root
+        for segment in uri.strip("/").split("/"):
+            if not segment.startswith("{"):
+                branch = branch.literal.setdefault(segment, _Branch())
+                continue
+            if branch.any is None:
+                branch.any = (segment.strip("{}"), _Branch())
+            branch = branch.any[1]
+        return branch
+
+
+def page_of(place: Place, uri: str, ids: Sequence[str], total: int, query: Query) -> Json:
+    """A collection's page."""
+    page: Json = {
+        "@odata.id": uri,
+        "@odata.type": place.odata_type,
+        "Name": place.resource.collection_name,
+        "Members": [{"@odata.id": f"{uri}/{each}"} for each in ids],
+        "Members@odata.count": total,
+    }
+    reached = query.skip + len(ids)
+    if query.top is not None and reached < total and ids:
+        chosen = ",".join("/".join(path) for path in query.select)
+        more = f"&$select={chosen}" if chosen else ""
+        page["Members@odata.nextLink"] = f"{uri}?$top={query.top}&$skip={reached}{more}"
+    return page

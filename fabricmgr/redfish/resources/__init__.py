@@ -1,0 +1,1 @@
+"""One file per Redfish resource; `all_resources` is what a tree is made of."""

@@ -1,0 +1,202 @@
+"""AddressPools: the standard shows the first IPv4 prefix of a pool in the property of its purpose; both families, several prefixes,
+reservations and usage have no standard property and stand in our own part (docs/decisions/0004)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from fabricmgr.domain.addresses import Family, parse_address, parse_prefix
+from fabricmgr.domain.errors import Invalid, MissingField
+from fabricmgr.domain.names import pool_name
+from fabricmgr.domain.page import LARGEST_LIMIT, Page
+from fabricmgr.domain.pool import (
+    DEFAULT_COOLDOWN,
+    Pool,
+    PoolChange,
+    PoolDraft,
+    PoolFilter,
+    PoolPrefix,
+    PrefixDraft,
+    Purpose,
+    ReservationDraft,
+    Usage,
+    parse_prefixes,
+    purpose,
+)
+from fabricmgr.redfish.body import Flag, Items, Json, Kind, Number, Object, Text
+from fabricmgr.redfish.resource import Ask, Made, Resource
+from fabricmgr.redfish.resources.fabrics import known
+from fabricmgr.services import pools
+from fabricmgr.store.tx import Tx
+
+OEM_TYPE = "#FabricMgrAddressPool.v1_0_0.AddressPool"
+# Where the standard shows the range of a pool of this purpose (AddressPool v1_3_0, Ethernet.IPv4).
+RANGE_OF = {
+    Purpose.POD: "HostAddressRange",
+    Purpose.SERVICE: "HostAddressRange",
+    Purpose.NODE: "HostAddressRange",
+    Purpose.FABRIC_LINK: "FabricLinkAddressRange",
+    Purpose.LOOPBACK: "LoopbackAddressRange",
+    Purpose.MANAGEMENT: "ManagementAddressRange",
+}
+
+_RANGE = Object({"Lower": Text(), "Upper": Text()}, required=("Lower", "Upper"))
+_STANDARD = Object({"IPv4": Object(dict.fromkeys(dict.fromkeys(RANGE_OF.values()), _RANGE))})
+_PREFIX = Object({"Prefix": Text(), "BlockLength": Number(), "Central": Flag()}, required=("Prefix",))
+_RESERVATION = Object({"Prefix": Text(), "Reason": Text()}, required=("Prefix",))
+_CHANGEABLE: Mapping[str, Kind] = {"CooldownSeconds": Number(real=True), "ReuseEarly": Flag(), "Draining": Flag()}
+_CREATABLE: Mapping[str, Kind] = {
+    "Purpose": Text(tuple(each.value for each in Purpose)),
+    "Ranges": Items(_PREFIX),
+    "Reservations": Items(_RESERVATION),
+    "CooldownSeconds": Number(real=True),
+    "ReuseEarly": Flag(),
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A pool with how full it is."""
+
+    pool: Pool
+    usage: list[Usage]
+
+
+async def _shown(tx: Tx, pool: Pool, ask: Ask) -> Shown:
+    return Shown(pool, await pools.usage_of(tx, pool, ask.now))
+
+
+async def get(ask: Ask) -> Shown:
+    known(ask.params["fabric_id"])
+    async with ask.database.read() as tx:
+        return await _shown(tx, await pools.get(tx, pool_name(ask.params["pool_id"])), ask)
+
+
+async def members(ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
+    known(ask.params["fabric_id"])
+    names: list[str] = []
+    after: str | None = None
+    async with ask.database.read() as tx:
+        while True:
+            page = await pools.list_all(tx, PoolFilter(), Page(LARGEST_LIMIT, after))
+            names += [pool.name for pool in page.items]
+            if page.next is None:
+                break
+            after = page.next
+    return names[skip:][:top], len(names)
+
+
+def body(shown: Shown) -> Json:
+    pool = shown.pool
+    page: Json = {"Id": pool.name, "Name": pool.name, "Status": {"State": "Enabled", "Health": "OK"}}
+    four = pool.of(Family.IPV4)
+    if four:
+        first = four[0].cidr
+        page["Ethernet"] = {"IPv4": {RANGE_OF[pool.purpose]: {"Lower": str(first[0]), "Upper": str(first[-1])}}}
+    return {**page, "Oem": {"FabricMgr": _oem(shown)}}
+
+
+def _oem(shown: Shown) -> Json:
+    pool = shown.pool
+    return {
+        "@odata.type": OEM_TYPE,
+        "Purpose": pool.purpose.value,
+        **({"Cluster": pool.cluster} if pool.cluster else {}),
+        "Ranges": [_range(each) for each in pool.prefixes],
+        "Reservations": [{"Prefix": str(kept.cidr), "Reason": kept.reason} for each in pool.prefixes for kept in each.reservations],
+        "CooldownSeconds": pool.cooldown.total_seconds(),
+        "ReuseEarly": pool.reuse_early,
+        "Draining": pool.draining,
+        "Usage": [_usage(each) for each in shown.usage],
+    }
+
+
+def _range(prefix: PoolPrefix) -> Json:
+    family = Family(prefix.cidr.version).label
+    return {"Prefix": str(prefix.cidr), "Family": family, "BlockLength": prefix.block_length, "Central": prefix.central}
+
+
+def _usage(usage: Usage) -> Json:
+    counts = ("total", "held", "reserved", "cooling", "idle", "free")
+    return {"Family": usage.family.label, **{name.capitalize(): str(getattr(usage, name)) for name in counts}}
+
+
+async def create(ask: Ask, given: Json) -> Made:
+    known(ask.params["fabric_id"])
+    draft = _draft(given)
+
+    async def use_case(tx: Tx) -> Shown:
+        return await _shown(tx, await pools.create(tx, draft, ask.principal.actor, ask.now), ask)
+
+    made = await ask.database.run(use_case)
+    return Made(made.pool.name, made)
+
+
+def _draft(given: Json) -> PoolDraft:
+    oem: Json = given.get("Oem", {}).get("FabricMgr", {})
+    what = purpose(oem.get("Purpose", Purpose.POD.value))
+    prefixes = [*_standard_prefixes(given, what), *_oem_prefixes(oem)]
+    if not prefixes:
+        raise MissingField("Oem/FabricMgr/Ranges", f"at least one prefix, here or as Ethernet/IPv4/{RANGE_OF[what]}")
+    kept = [
+        ReservationDraft(parse_prefix(each["Prefix"], f"Oem/FabricMgr/Reservations/{index}/Prefix"), each.get("Reason", "reserved"))
+        for index, each in enumerate(oem.get("Reservations", []))
+    ]
+    return PoolDraft(
+        pool_name(given["Name"], "Name"),
+        tuple(prefixes),
+        what,
+        cooldown=timedelta(seconds=oem.get("CooldownSeconds", DEFAULT_COOLDOWN.total_seconds())),
+        reuse_early=oem.get("ReuseEarly", False),
+        reservations=tuple(kept),
+    )
+
+
+def _standard_prefixes(given: Json, what: Purpose) -> Iterator[PrefixDraft]:
+    for name, limits in given.get("Ethernet", {}).get("IPv4", {}).items():
+        where = f"Ethernet/IPv4/{name}"
+        if name != RANGE_OF[what]:
+            raise Invalid(where, limits, f"{RANGE_OF[what]}, which is where the range of a pool of purpose {what.value} stands")
+        lower, upper = parse_address(limits["Lower"], f"{where}/Lower"), parse_address(limits["Upper"], f"{where}/Upper")
+        if lower.version != Family.IPV4.value:
+            raise Invalid(f"{where}/Lower", limits["Lower"], "an IPv4 address; IPv6 prefixes stand in Oem/FabricMgr/Ranges")
+        yield from (PrefixDraft(each) for each in parse_prefixes(f"{lower}-{upper}", where))
+
+
+def _oem_prefixes(oem: Json) -> Iterator[PrefixDraft]:
+    for index, each in enumerate(oem.get("Ranges", [])):
+        prefix = parse_prefix(each["Prefix"], f"Oem/FabricMgr/Ranges/{index}/Prefix")
+        yield PrefixDraft(prefix, each.get("BlockLength"), each.get("Central", False))
+
+
+async def patch(ask: Ask, shown: Shown, given: Json, version: int | None) -> Shown:
+    oem: Json = given.get("Oem", {}).get("FabricMgr", {})
+    seconds = oem.get("CooldownSeconds")
+    change = PoolChange(
+        cooldown=None if seconds is None else timedelta(seconds=seconds), reuse_early=oem.get("ReuseEarly"), draining=oem.get("Draining")
+    )
+
+    async def use_case(tx: Tx) -> Shown:
+        return await _shown(tx, await pools.change(tx, shown.pool.name, change, version, ask.principal.actor, ask.now), ask)
+
+    return await ask.database.run(use_case)
+
+
+async def delete(ask: Ask, shown: Shown, version: int | None) -> None:
+    await ask.database.run(lambda tx: pools.delete(tx, shown.pool.name, version, ask.principal.actor, ask.now))
+
+
+address_pool = Resource(
+    schema="AddressPool",
+    uri="/redfish/v1/Fabrics/{fabric_id}/AddressPools/{pool_id}",
+    get=get,
+    body=body,
+    version=lambda shown: shown.pool.version,
+    members=members,
+    collection_name="Address pools",
+    patch=patch,
+    patchable=Object({"Oem": Object({"FabricMgr": Object(_CHANGEABLE)})}),
+    delete=delete,
+    create=create,
+    creatable=Object({"Name": Text(), "Ethernet": _STANDARD, "Oem": Object({"FabricMgr": Object(_CREATABLE)})}, required=("Name",)),
+)

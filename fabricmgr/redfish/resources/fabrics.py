@@ -1,0 +1,45 @@
+"""The fabric: one Ethernet fabric, which all pools belong to (DSP0268, Fabric)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fabricmgr.domain.errors import NotFound
+from fabricmgr.redfish.body import Json
+from fabricmgr.redfish.resource import Ask, Resource
+
+ETHERNET = "ethernet"
+
+
+@dataclass(frozen=True)
+class Fabric:
+    name: str
+
+
+def known(name: str) -> Fabric:
+    """The fabric of that id. Raises NotFound."""
+    if name != ETHERNET:
+        raise NotFound("fabric", name)
+    return Fabric(name)
+
+
+async def get(ask: Ask) -> Fabric:
+    return known(ask.params["fabric_id"])
+
+
+async def members(_ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
+    every = [ETHERNET]
+    return every[skip:][:top], len(every)
+
+
+def body(fabric: Fabric) -> Json:
+    uri = f"/redfish/v1/Fabrics/{fabric.name}"
+    return {
+        "Id": fabric.name,
+        "Name": "Ethernet fabric",
+        "FabricType": "Ethernet",
+        "Status": {"State": "Enabled", "Health": "OK"},
+        "AddressPools": {"@odata.id": f"{uri}/AddressPools"},
+    }
+
+
+fabric = Resource(schema="Fabric", uri="/redfish/v1/Fabrics/{fabric_id}", get=get, body=body, members=members, collection_name="Fabrics")

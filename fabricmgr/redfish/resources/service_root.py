@@ -1,0 +1,42 @@
+"""The service root (DSP0266, 8.2)."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from fabricmgr import __version__
+from fabricmgr.redfish import query
+from fabricmgr.redfish.body import Json
+from fabricmgr.redfish.resource import Ask, Resource
+from fabricmgr.services import installation
+
+# Of the specification this service follows.
+REDFISH_VERSION = "1.22.0"
+
+
+@dataclass(frozen=True)
+class Root:
+    """installation: the UUID by which clients know the service again."""
+
+    installation: UUID
+
+
+async def get(ask: Ask) -> Root:
+    async with ask.database.read() as tx:
+        return Root(await installation.get(tx))
+
+
+def body(root: Root) -> Json:
+    return {
+        "Id": "RootService",
+        "Name": "Fabric Manager",
+        "Product": f"fabricmgr {__version__}",
+        "RedfishVersion": REDFISH_VERSION,
+        "UUID": str(root.installation),
+        "ProtocolFeaturesSupported": query.FEATURES,
+        "Fabrics": {"@odata.id": "/redfish/v1/Fabrics"},
+        "SessionService": {"@odata.id": "/redfish/v1/SessionService"},
+        "Links": {"Sessions": {"@odata.id": "/redfish/v1/SessionService/Sessions"}},
+    }
+
+
+service_root = Resource(schema="ServiceRoot", uri="/redfish/v1/", get=get, body=body, open_to_all=True)
