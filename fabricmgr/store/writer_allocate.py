@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from fabricmgr.domain.addresses import Address
-from fabricmgr.domain.errors import FabricError, OwnerKeyClash, PoolExhausted
+from fabricmgr.domain.errors import FabricError, NodeIsGone, OwnerKeyClash, PoolExhausted
 from fabricmgr.metrics import CONFLICTS
 from fabricmgr.store.repeat import Caller, Row
 
@@ -21,7 +21,7 @@ Pair = tuple[int | None, int | None]
 class Want:
     """Who asks. owner: the key; kind to name: what it is made of, in the row as it is. about: JSON text. label: the owner for people.
 
-    node_id and node: of an attachment. actor: on whose behalf, for the history."""
+    node_id, node and serial (of its certificate): of an attachment. actor: on whose behalf, for the history."""
 
     owner: UUID
     kind: str
@@ -36,6 +36,7 @@ class Want:
     mac: str | None = None
     about: str = "{}"
     actor: str | None = None
+    serial: str | None = None
 
     @property
     def fields(self) -> tuple[object, ...]:
@@ -65,7 +66,7 @@ class Taken:
         return tuple(each for each in (self.v4, self.v6) if each is not None)
 
 
-_ALLOCATE = "select * from allocate_batch_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+_ALLOCATE = "select * from allocate_batch_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 _SHORT = """
 select p.name, family(x.cidr) as family, p.draining, min(s.released_at) + p.cooldown as due
 from pool p left join prefix x on x.pool_id = p.id and family(x.cidr) = $2
@@ -139,14 +140,31 @@ class Allocating:
 
 
 def _columns(wants: Sequence[Want]) -> list[list[object]]:
-    names = ("owner", "kind", "cluster_id", "node_id", "network", "container", "ifname", "name", "mac", "about", "actor", "label", "node")
+    names = (
+        "owner",
+        "kind",
+        "cluster_id",
+        "node_id",
+        "network",
+        "container",
+        "ifname",
+        "name",
+        "mac",
+        "about",
+        "actor",
+        "label",
+        "node",
+        "serial",
+    )
     return [[getattr(want, name) for want in wants] for name in names]
 
 
-def _read(want: Want, row: Row) -> Taken | OwnerKeyClash | None:
+def _read(want: Want, row: Row) -> Taken | FabricError | None:
     """None for what was released and still has a link: it is no answer."""
     if row["made"]:
         return Taken(_half(row, "4"), _half(row, "6"), True, row["early"])
+    if row["kind"] == "barred":
+        return NodeIsGone(want.node or "")
     if want.fields != (row["kind"], row["node_id"], row["network"], row["container_id"], row["ifname"], row["name"]):
         return OwnerKeyClash(str(want.owner))
     return None if row["released_at"] is not None else Taken(_half(row, "4"), _half(row, "6"), False)

@@ -208,11 +208,12 @@ begin
 end $$;
 
 -- Give each owner an address of each wanted family, all of them or none; who holds some already is told what it holds. Owners come sorted and
--- without doubles. An owner that is missing from the result found nothing. `early`: an address that had not rested.
+-- without doubles. An owner that is missing from the result found nothing. `early`: an address that had not rested. serials: of certificates,
+-- where a node asks: what is revoked, or of a node that is gone, gets nothing and is told so by the kind `barred`.
 create function allocate_batch_1(
   pool4 int, pool6 int, now timestamptz,
   owners uuid[], kinds text[], cluster_ids int[], node_ids int[], networks text[], containers text[], ifnames text[], names text[],
-  macs text[], abouts jsonb[], actors text[], labels text[], nodes text[]
+  macs text[], abouts jsonb[], actors text[], labels text[], nodes text[], serials text[]
 ) returns table (
   owner uuid, address4 inet, generation4 bigint, address6 inet, generation6 bigint, made boolean, early boolean, released_at timestamptz,
   kind text, node_id int, network text, container_id text, ifname text, name text)
@@ -227,8 +228,15 @@ declare
   p6 int[]; a6 inet[]; g6 bigint[]; r6 timestamptz[]; l6 uuid[]; e6 boolean[];
   places int[];
   unserved uuid[];
+  barred int[] := '{}';
 begin
   perform from pool p where p.id in (pool4, pool6) order by p.id for key share;
+  if num_nonnulls(variadic serials) > 0 then
+    perform from node d where d.id = any (node_ids) order by d.id for key share;
+    barred := array(select i from unnest(serials, node_ids) with ordinality u (serial, node, i) where u.serial is not null and not exists (
+      select from certificate c join node d on d.id = c.node_id
+      where c.serial = u.serial and c.node_id = u.node and c.revoked_at is null and d.state <> 'gone'));
+  end if;
   select * into q4 from pool p where p.id = pool4;
   select * into q6 from pool p where p.id = pool6;
   if pool4 is not null then
@@ -247,7 +255,7 @@ begin
       network, container_id, ifname, name, mac, about, at)
     select owners[i], coalesce(q4.scope, q6.scope), p4[i], a4[i], g4[i], p6[i], a6[i], g6[i], kinds[i], cluster_ids[i], node_ids[i],
       networks[i], containers[i], ifnames[i], names[i], macs[i], abouts[i], now
-    from generate_series(1, k) i order by i
+    from generate_series(1, k) i where i <> all (barred) order by i
     on conflict (owner) do nothing
     returning array_position(owners, a.owner) as place
   ), half as (
@@ -281,8 +289,12 @@ begin
 
   return query select owners[i], a4[i], g4[i], a6[i], g6[i], true, coalesce(e4[i], false) or coalesce(e6[i], false), null::timestamptz, kinds[i],
     node_ids[i], networks[i], containers[i], ifnames[i], names[i] from unnest(places) i;
+  if cardinality(barred) > 0 then
+    return query select owners[i], null::inet, null::bigint, null::inet, null::bigint, false, false, null::timestamptz, 'barred',
+      null::int, null, null, null, null from unnest(barred) i;
+  end if;
   if cardinality(places) < n then
-    unserved := array(select o from unnest(owners) with ordinality u (o, i) where i <> all (places));
+    unserved := array(select o from unnest(owners) with ordinality u (o, i) where i <> all (places) and i <> all (barred));
     return query select a.owner, a.address4, a.generation4, a.address6, a.generation6, false, false, a.released_at, a.kind, a.node_id, a.network,
       a.container_id, a.ifname, a.name from allocation a where a.owner = any (unserved);
   end if;
@@ -698,4 +710,86 @@ begin
       and not (b.cidr is not distinct from cur.central_block and a >= cur.next_address)
       and not exists (select from allocation x where x.scope = p.scope and (x.address4 = a or x.address6 = a))
     on conflict do nothing;
+end $$;
+
+-- Where the part of a prefix begins that nodes never claim: its last sixteenth. Null where it has none.
+create function tail_1(p prefix) returns inet language sql immutable as $$
+  select case when masklen(p.cidr) + 4 <= w then set_masklen(network(set_masklen(broadcast(p.cidr), masklen(p.cidr) + 4))::inet, w) end
+  from (select case family(p.cidr) when 4 then 32 else 128 end as w) x
+$$;
+
+-- Claim blocks for a node until it holds `wanted` of a family in these pools, in their order of preference. Gives how many it holds then.
+create function claim_1(now timestamptz, claimer int, pools int[], fam int, wanted int) returns int language plpgsql as $$
+declare
+  p prefix;
+  q pool;
+  cur supply;
+  stop inet;
+  taken cidr;
+  have int;
+begin
+  perform from pool x where x.id = any (pools) order by x.id for key share;
+  select count(*) into have from block b join prefix x on x.id = b.prefix_id
+    where b.node_id = claimer and b.state in ('pending', 'confirmed') and x.pool_id = any (pools) and family(x.cidr) = fam;
+  for p in select x.* from prefix x join pool y on y.id = x.pool_id
+    where x.pool_id = any (pools) and family(x.cidr) = fam and not x.central and not y.draining order by array_position(pools, x.pool_id), x.id
+  loop
+    exit when have >= wanted;
+    select * into q from pool x where x.id = p.pool_id;
+    stop := tail_1(p) - 1;
+    continue when stop is null;
+    perform lock_supply_1(p.id);
+    while have < wanted loop
+      update block b set state = 'pending', node_id = claimer, claim = b.claim + 1, since = now, rested_at = null
+      where b.prefix_id = p.id and b.cidr = (
+        select u.cidr from block u where u.prefix_id = p.id and u.state = 'unclaimed' and u.rested_at <= now
+          and set_masklen(broadcast(u.cidr), masklen(stop)) <= stop
+          and (free_run_1(p, q.skip_ends, set_masklen(u.cidr::inet, masklen(stop)), set_masklen(broadcast(u.cidr), masklen(stop)))).first is not null
+        order by u.rested_at, u.cidr limit 1)
+      returning b.cidr into taken;
+      if taken is null then
+        select * into cur from supply s where s.prefix_id = p.id;
+        taken := next_block_1(p, q.skip_ends, walk_from_1(p, cur.next_block), stop);
+        exit when taken is null;
+        insert into block (prefix_id, cidr, len, scope, state, node_id, claim, since)
+          values (p.id, taken, p.block_len, p.scope, 'pending', claimer, 1, now);
+        update supply s set next_block = walk_after_1(p, taken) where s.prefix_id = p.id;
+      end if;
+      have := have + 1;
+    end loop;
+  end loop;
+  return have;
+end $$;
+
+-- Pools of a cluster's networks in which nodes find no block any more.
+create function pressed_1(now timestamptz, in_cluster int) returns setof text language sql stable as $$
+  select p.name from pool p
+  where exists (select from network_pool k join network w on w.id = k.network_id where k.pool_id = p.id and w.cluster_id = in_cluster)
+    and exists (select from prefix x where x.pool_id = p.id and not x.central)
+    and not exists (
+      select from prefix x left join supply s on s.prefix_id = x.id where x.pool_id = p.id and not x.central and not p.draining and (
+        next_block_1(x, p.skip_ends, walk_from_1(x, s.next_block), tail_1(x) - 1) is not null
+        or exists (select from block u where u.prefix_id = x.id and u.state = 'unclaimed' and u.rested_at <= now
+          and set_masklen(broadcast(u.cidr), masklen(tail_1(x))) < tail_1(x))))
+  order by p.name
+$$;
+
+-- Allocations that end though nobody released them: their node is gone, or its agent shows them no more. Central ones wait as spares.
+create function end_allocations_1(now timestamptz, owners uuid[], actor text, reason text) returns int language plpgsql as $$
+declare
+  rows_ allocation[];
+  live allocation[];
+begin
+  with gone as (delete from allocation a where a.owner = any (owners) returning a) select array_agg(a) into rows_ from gone;
+  if rows_ is null then
+    return 0;
+  end if;
+  perform spare_1(now, array_agg(h.p), array_agg(h.a), array_agg(h.g)) from unnest(rows_) x
+    cross join lateral (values (x.prefix4, x.address4, x.generation4), (x.prefix6, x.address6, x.generation6)) h (p, a, g) where h.a is not null;
+  live := array(select x from unnest(rows_) x where x.released_at is null);
+  if cardinality(live) > 0 then
+    perform tell_1(now, 'released', 'AddressReleased', live, array_fill(actor, array[cardinality(live)]), array_fill(reason, array[cardinality(live)]));
+  end if;
+  perform tell_1(now, 'gone', null, rows_, array_fill(actor, array[cardinality(rows_)]), array_fill(reason, array[cardinality(rows_)]));
+  return cardinality(rows_);
 end $$;

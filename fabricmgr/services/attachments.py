@@ -1,0 +1,135 @@
+"""Addresses of attachments that the manager decides."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import product
+
+from fabricmgr import wire
+from fabricmgr.domain.account import NodePrincipal
+from fabricmgr.domain.addresses import parse_address
+from fabricmgr.domain.errors import Invalid, PoolExhausted
+from fabricmgr.domain.names import container_id, interface_name, network_name
+from fabricmgr.domain.owner import Attachment
+from fabricmgr.store import asked
+from fabricmgr.store.asked import Choice
+from fabricmgr.store.places import Places, PoolPlace
+from fabricmgr.store.tx import Database
+from fabricmgr.store.writer import Writer
+from fabricmgr.store.writer_allocate import Given, Pair, Taken, Want
+from fabricmgr.store.writer_release import End
+
+LARGEST_GENERATION = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What deciding addresses takes: the lanes, transactions for what is asked for by name, and where pools are."""
+
+    writer: Writer
+    database: Database
+    places: Places
+
+    async def any(self, want: Want, choice: Choice, now: datetime) -> Taken:
+        """Addresses of all families of the choice, from the first of its pools that have some. Raises PoolExhausted."""
+        if choice.addresses:
+            return await self.database.run(partial(asked.assign, want=want, choice=choice, now=now))
+        taken = await self._first(want, _pairs(choice))
+        missing = tuple(f for f in choice.families if (taken.v4 if f == 4 else taken.v6) is None)
+        if not missing:
+            return taken
+        rest = Choice(missing, (), choice.pools, choice.where)
+        return await self.database.run(partial(asked.add_families, want=want, choice=rest, now=now))
+
+    async def _first(self, want: Want, pairs: Sequence[Pair]) -> Taken:
+        for pair in pairs[:-1]:
+            try:
+                return await self.writer.allocate(pair, want)
+            except PoolExhausted:
+                continue
+        return await self.writer.allocate(pairs[-1], want)
+
+
+def _pairs(choice: Choice) -> list[Pair]:
+    by_family: list[list[int | None]] = [
+        [pool.id for pool in choice.pools[family]] if family in choice.families else [None] for family in (4, 6)
+    ]
+    return [(v4, v6) for v4, v6 in product(*by_family)]
+
+
+def choose(families: Sequence[int], texts: Sequence[str], pools: Mapping[int, Sequence[PoolPlace]], where: str) -> Choice:
+    """Parse what is asked for. Families of the pools when none are named; the addresses' own count too.
+
+    Raises Invalid, PoolExhausted."""
+    addresses = tuple(dict.fromkeys(parse_address(text) for text in texts))
+    versions = [each.version for each in addresses]
+    if len(set(versions)) != len(versions):
+        raise Invalid("address", ", ".join(texts), "at most one address of each family")
+    known = [family for family in (4, 6) if pools[family]]
+    wanted = tuple(sorted({*(families or known), *versions}))
+    for family in wanted:
+        if family not in (4, 6):
+            raise Invalid("families", family, "4, 6, or both")
+        if not pools[family]:
+            raise Invalid("families", family, f"a family that {where} has a prefix of")
+    if not wanted:
+        raise PoolExhausted(where, "", "it has no prefix")
+    return Choice(wanted, addresses, pools, where)
+
+
+async def attach(
+    desk: Desk, node: NodePrincipal, network: str, container: str, ifname: str, request: wire.Attach, now: datetime
+) -> wire.Attached:
+    """Any address of the network's families, or those asked for; the same attachment again gets the same ones.
+
+    Raises NotFound, Invalid, and what `Desk.any` raises."""
+    owner = _owner(node, network, container, ifname)
+    place = await desk.places.network(node.cluster, owner.network)
+    choice = choose(request.families, request.asked, {family: place.of(family) for family in (4, 6)}, f"network {owner.network}")
+    taken = await desk.any(_want(node, owner, place.cluster_id, request), choice, now)
+    wanted = [each for each in taken.addresses if each.address.version in choice.families]
+    return wire.Attached(addresses=[_on_wire(each) for each in wanted], repeated=not taken.made)
+
+
+async def detach(desk: Desk, node: NodePrincipal, network: str, container: str, ifname: str, generation: int | None) -> None:
+    """Release it: its addresses stay taken until the node reports the link gone. generation: of two addresses, the greater one.
+
+    What is not there, or was assigned anew since, changes nothing and succeeds. Raises Invalid."""
+    owner = _owner(node, network, container, ifname)
+    if generation is not None and not 0 <= generation <= LARGEST_GENERATION:
+        raise Invalid("generation", generation, "a number that came with the addresses")
+    await desk.writer.release(End(owner.key, generation, free=False, actor=f"node {node.cluster}/{node.name}"))
+
+
+def _owner(node: NodePrincipal, network: str, container: str, ifname: str) -> Attachment:
+    return Attachment(node.cluster, node.name, network_name(network), container_id(container), interface_name(ifname))
+
+
+def _want(node: NodePrincipal, owner: Attachment, cluster_id: int, request: wire.Attach) -> Want:
+    return Want(
+        owner.key,
+        "attachment",
+        str(owner),
+        cluster_id,
+        node.node_id,
+        node.name,
+        owner.network,
+        owner.container,
+        owner.ifname,
+        mac=request.mac or None,
+        about=about(request),
+        actor=f"node {node.cluster}/{node.name}",
+        serial=node.serial,
+    )
+
+
+def about(pod: wire.Attach | wire.Owned) -> str:
+    """What the runtime says of the pod, as it stands in the row."""
+    said = {"namespace": pod.namespace, "pod": pod.pod, "uid": pod.uid}
+    return json.dumps({key: value for key, value in said.items() if value})
+
+
+def _on_wire(given: Given) -> wire.BlockAddress:
+    return wire.BlockAddress(address=str(given.address), generation=given.generation)

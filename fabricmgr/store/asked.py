@@ -1,0 +1,274 @@
+"""Addresses that somebody asks for by name: decided one by one, in a transaction of their own."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ARRAY, BigInteger, DateTime, Integer, Row, Text, bindparam, text
+from sqlalchemy.dialects.postgresql import INET, JSONB, UUID
+
+from fabricmgr.domain.addresses import Address, Family, family_of
+from fabricmgr.domain.errors import (
+    AddressCooling,
+    AddressHeld,
+    AddressInNodeBlock,
+    AddressInTransition,
+    AddressOutside,
+    AddressReserved,
+    AlreadyExists,
+    Busy,
+    FabricError,
+    NodeIsGone,
+    OwnerKeyClash,
+    PoolExhausted,
+)
+from fabricmgr.domain.events import AddressAllocated
+from fabricmgr.store.places import PoolPlace
+from fabricmgr.store.tx import HistoryRow, Tx
+from fabricmgr.store.writer_allocate import Given, Taken, Want
+
+_NOW = bindparam("now", type_=DateTime(timezone=True))
+_ADDRESS = bindparam("address", type_=INET)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is asked for. pools: by family, in order of preference. addresses: at most one of each family; the others are any free ones."""
+
+    families: tuple[int, ...]
+    addresses: tuple[Address, ...]
+    pools: Mapping[int, Sequence[PoolPlace]]
+    where: str
+
+    def of(self, family: int) -> Address | None:
+        return next((each for each in self.addresses if each.version == family), None)
+
+
+@dataclass
+class _Row:
+    """The allocation to be."""
+
+    scope: int = 0
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def put(self, prefix_id: int, given: Given) -> None:
+        family = given.address.version
+        self.values |= {f"prefix{family}": prefix_id, f"address{family}": given.address, f"generation{family}": given.generation}
+
+
+async def assign(tx: Tx, want: Want, choice: Choice, now: datetime) -> Taken:
+    """These very addresses, and any of the families that name none, all or nothing. The same owner again changes nothing.
+
+    Raises AddressHeld, AddressInNodeBlock, AddressInTransition, AddressCooling, AddressReserved, AddressOutside, PoolExhausted,
+    AlreadyExists where the owner holds others, OwnerKeyClash, NodeIsGone."""
+    await _check_node(tx, want)
+    held = await find(tx, want)
+    if held is not None:
+        return _repeat(want, choice, held)
+    await _lock(tx, choice)
+    row = _Row()
+    for address in sorted(choice.addresses, key=lambda each: each.version):
+        await _reach(tx, want, choice, address, row, now)
+    await _insert(tx, want, row, now)
+    for family in choice.families:
+        if choice.of(family) is None:
+            await _add(tx, want, choice.pools[family], family, now)
+    found = await find(tx, want)
+    if found is None:
+        raise Busy("the allocation", 1)
+    return Taken(found.v4, found.v6, True)
+
+
+_ANY = text("""
+    select address4, generation4, address6, generation6 from allocate_batch_1(
+      :pool4, :pool6, :now, array[:owner], array[:kind], array[:cluster_id], array[null::int], array[null::text], array[null::text],
+      array[null::text], array[:name], array[null::text], array['{}'::jsonb], array[:actor], array[:label], array[null::text],
+      array[null::text])
+""").bindparams(
+    _NOW,
+    bindparam("owner", type_=UUID),
+    *(bindparam(name, type_=Integer) for name in ("pool4", "pool6", "cluster_id")),
+    *(bindparam(name, type_=Text) for name in ("kind", "name", "actor", "label")),
+)
+
+
+async def assign_any(tx: Tx, want: Want, choice: Choice, now: datetime) -> Taken:
+    """For a client that names no address, outside the lanes: `assign` with the first pool of each family. Raises as it does."""
+    if choice.addresses:
+        return await assign(tx, want, choice, now)
+    held = await find(tx, want)
+    if held is not None:
+        return held
+    pools = {f"pool{family}": choice.pools[family][0].id if family in choice.families else None for family in (4, 6)}
+    fields = {name: getattr(want, name) for name in ("owner", "kind", "cluster_id", "name", "actor", "label")}
+    row = await tx.first(_ANY, {"now": now, **pools, **fields})
+    if row is None:
+        raise PoolExhausted(choice.pools[choice.families[0]][0].name, f"IPv{choice.families[0]}", "add a prefix, or see who holds them")
+    halves = [Given(row[i], row[i + 1]) if row[i] is not None else None for i in (0, 2)]
+    return Taken(halves[0], halves[1], True)
+
+
+async def add_families(tx: Tx, want: Want, choice: Choice, now: datetime) -> Taken:
+    """Families that an owner asks for though it holds another one by now. Raises PoolExhausted, NodeIsGone, Busy."""
+    await _check_node(tx, want)
+    for family in choice.families:
+        await _add(tx, want, choice.pools[family], family, now)
+    found = await find(tx, want)
+    if found is None:
+        raise Busy("the allocation", 1)
+    return found
+
+
+_FIND = text(
+    "select kind, node_id, network, container_id, ifname, name, address4, generation4, address6, generation6, released_at "
+    "from allocation where owner = :owner"
+).bindparams(bindparam("owner", type_=UUID))
+
+
+async def find(tx: Tx, want: Want) -> Taken | None:
+    """What the owner holds. What was released makes room. Raises OwnerKeyClash."""
+    row = await tx.first(_FIND, {"owner": want.owner})
+    if row is None:
+        return None
+    if want.fields != (row.kind, row.node_id, row.network, row.container_id, row.ifname, row.name):
+        raise OwnerKeyClash(str(want.owner))
+    if row.released_at is not None:
+        await tx.all(text("select step_aside_1(:owners)").bindparams(bindparam("owners", type_=ARRAY(UUID))), {"owners": [want.owner]})
+        return None
+    v4 = None if row.address4 is None else Given(row.address4, row.generation4)
+    v6 = None if row.address6 is None else Given(row.address6, row.generation6)
+    return Taken(v4, v6, False)
+
+
+def _repeat(want: Want, choice: Choice, held: Taken) -> Taken:
+    holds = {each.address for each in held.addresses}
+    if not set(choice.addresses) <= holds:
+        raise AlreadyExists("an allocation of", f"{want.label} ({', '.join(map(str, sorted(holds, key=lambda each: each.version)))})")
+    return held
+
+
+_NODE = text("""
+select exists (select from certificate c join node d on d.id = c.node_id
+  where c.serial = :serial and d.id = :node and c.revoked_at is null and d.state <> 'gone')
+""")
+
+
+async def _check_node(tx: Tx, want: Want) -> None:
+    if want.serial is None:
+        return
+    await tx.all(text("select id from node where id = :node for key share"), {"node": want.node_id})
+    if not await tx.value(_NODE, {"serial": want.serial, "node": want.node_id}):
+        raise NodeIsGone(want.node or "")
+
+
+_LOCK = text("""
+    select lock_supply_1(id)
+    from (select id from prefix where pool_id = any (:pools) and family(cidr) = any (:families) order by family(cidr), id) x
+""").bindparams(bindparam("pools", type_=ARRAY(Integer)), bindparam("families", type_=ARRAY(Integer)))
+
+_KEEP = text("select id from pool where id = any (:pools) order by id for key share").bindparams(bindparam("pools", type_=ARRAY(Integer)))
+
+
+async def _lock(tx: Tx, choice: Choice) -> None:
+    """The cursors that will be needed, in the order in which everybody takes them."""
+    pools = [pool.id for family in choice.families for pool in choice.pools[family]]
+    await tx.all(_KEEP, {"pools": pools})
+    await tx.all(_LOCK, {"pools": pools, "families": list(choice.families)})
+
+
+_PREFIX = text("select id, pool_id, scope from prefix where pool_id = any (:pools) and :address <<= cidr").bindparams(
+    bindparam("pools", type_=ARRAY(Integer)), _ADDRESS
+)
+_REACH = text("select * from reach_1(:now, :prefix, :address)").bindparams(_NOW, _ADDRESS)
+
+
+async def _reach(tx: Tx, want: Want, choice: Choice, address: Address, row: _Row, now: datetime) -> None:
+    pools = choice.pools[address.version]
+    found = await tx.first(_PREFIX, {"pools": [pool.id for pool in pools], "address": address})
+    if found is None:
+        raise AddressOutside(str(address), choice.where)
+    pool = next(each for each in pools if each.id == found.pool_id)
+    reached = await tx.only(_REACH, {"now": now, "prefix": found.id, "address": address})
+    if reached.verdict != "free":
+        raise await _refusal(tx, pool, found.id, address, reached)
+    given = Given(address, reached.generation + 1)
+    row.scope = found.scope
+    row.put(found.id, given)
+    detail = {"owner": want.label}
+    tx.remember(HistoryRow("assigned", want.owner, found.scope, address, given.generation, want.node_id, want.actor, dict(detail)))
+    tx.emit(AddressAllocated(pool.name, str(address), want.label, given.generation, want.node))
+
+
+async def _refusal(tx: Tx, pool: PoolPlace, prefix_id: int, address: Address, reached: Row[Any]) -> FabricError:
+    if reached.verdict == "reserved":
+        return AddressReserved(str(address), pool.name, await _reason(tx, prefix_id, address))
+    if reached.verdict == "draining":
+        return PoolExhausted(pool.name, family_of(address).label, "it is draining")
+    if reached.verdict == "cooling":
+        return AddressCooling(str(address), reached.due)
+    if reached.verdict == "elsewhere" and reached.state == "confirmed":
+        name = await tx.value(text("select name from node where id = :id"), {"id": reached.node_id})
+        return AddressInNodeBlock(str(address), str(name), str(reached.block))
+    if reached.verdict == "elsewhere":
+        return AddressInTransition(str(address), str(reached.block), reached.state.replace("_", " "))
+    holder = await tx.first(_HOLDER[Family(address.version)], {"address": address, "scope": pool.scope})
+    return (
+        AddressInTransition(str(address), str(reached.block), "handing it out just now")
+        if holder is None
+        else AddressHeld(str(address), holder[0])
+    )
+
+
+_RESERVED = text("select reason from reservation where prefix_id = :prefix and :address <<= cidr order by masklen(cidr) desc").bindparams(
+    _ADDRESS
+)
+_LABEL = """
+    select case a.kind
+      when 'attachment' then format('container %s interface %s network %s node %s', a.container_id, a.ifname, a.network, n.name)
+      else a.name end
+    from allocation a left join node n on n.id = a.node_id where a.scope = :scope and
+"""
+_HOLDER = {family: text(f"{_LABEL} a.address{family.value} = :address").bindparams(_ADDRESS) for family in Family}
+
+
+async def _reason(tx: Tx, prefix_id: int, address: Address) -> str:
+    found = await tx.value(_RESERVED, {"prefix": prefix_id, "address": address})
+    return "it is the first or the last of its prefix" if found is None else str(found)
+
+
+_COLUMNS = ("prefix4", "address4", "generation4", "prefix6", "address6", "generation6")
+_INSERT = text(f"""
+    insert into allocation (
+      owner, scope, {", ".join(_COLUMNS)}, kind, cluster_id, node_id, network, container_id, ifname, name, mac, about, at)
+    values (
+      :owner, :scope, {", ".join(f":{each}" for each in _COLUMNS)}, :kind, :cluster_id, :node_id, :network, :container, :ifname, :name,
+      :mac, :about, :now)
+    on conflict (owner) do nothing
+""").bindparams(
+    _NOW,
+    bindparam("owner", type_=UUID),
+    bindparam("about", type_=JSONB),
+    *(bindparam(f"address{each}", type_=INET) for each in (4, 6)),
+    *(bindparam(f"prefix{each}", type_=Integer) for each in (4, 6)),
+    *(bindparam(f"generation{each}", type_=BigInteger) for each in (4, 6)),
+)
+
+
+async def _insert(tx: Tx, want: Want, row: _Row, now: datetime) -> None:
+    fields = ("owner", "kind", "cluster_id", "node_id", "network", "container", "ifname", "name", "mac")
+    values = {name: getattr(want, name) for name in fields} | dict.fromkeys(_COLUMNS) | row.values
+    if not await tx.change(_INSERT, values | {"scope": row.scope, "about": json.loads(want.about), "now": now}):
+        raise Busy("the allocation", 1)
+
+
+_ADD = text("select add_family_1(:now, :owner, :pool, :family, :actor)").bindparams(_NOW, bindparam("owner", type_=UUID))
+
+
+async def _add(tx: Tx, want: Want, pools: Sequence[PoolPlace], family: int, now: datetime) -> None:
+    for pool in pools:
+        asked = {"now": now, "owner": want.owner, "pool": pool.id, "family": family, "actor": want.actor}
+        if await tx.value(_ADD, asked):
+            return
+    raise PoolExhausted(pools[0].name if pools else "", f"IPv{family}", "add a prefix, or see who holds them")
