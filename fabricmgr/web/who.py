@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
+from uuid import UUID
 
 from cryptography import x509
 
@@ -183,7 +184,7 @@ class Who:
         """A session was closed here: it ends at once in this process, within TRAIL in others."""
         self._sessions.forget(token)
 
-    def forget_session_id(self, session: str) -> None:
+    def forget_session_id(self, session: UUID) -> None:
         """The same, where only the session's id is known."""
         self._sessions.forget_answers(lambda principal: principal.session == session)
 

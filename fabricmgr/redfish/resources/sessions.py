@@ -77,7 +77,7 @@ async def create(ask: Ask, given: Json) -> Made:
 
 async def delete(ask: Ask, session: Session, _version: int | None) -> None:
     await ask.database.run(lambda tx: sessions.close(tx, session.id))
-    ask.site.who.forget_session_id(str(session.id))
+    ask.site.who.forget_session_id(session.id)
 
 
 def own(principal: Principal, session: Session) -> bool:
