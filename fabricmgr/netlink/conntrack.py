@@ -38,7 +38,7 @@ def forget(sock: NetlinkSocket, addresses: Iterable[HostAddress]) -> None:
         except KernelRefused as refused:
             if refused.errno not in (EINVAL, EOPNOTSUPP):
                 raise
-            _forget_one_by_one(sock, address)
+            forget_one_by_one(sock, address)
 
 
 def _delete_by_source(address: HostAddress, direction: int) -> bytearray:
@@ -49,7 +49,7 @@ def _delete_by_source(address: HostAddress, direction: int) -> bytearray:
     return _request(_DELETE, 0, address.version, endpoint, nest(_FILTER, flags))
 
 
-def _forget_one_by_one(sock: NetlinkSocket, address: HostAddress) -> None:
+def forget_one_by_one(sock: NetlinkSocket, address: HostAddress) -> None:
     """Kernels whose deletion knows no filter (before 6.9): read all, delete what matches."""
     for _, body in sock.dump(_request(_GET, Flag.DUMP, address.version), "list flows"):
         found = attributes(body, _HEADER.size)

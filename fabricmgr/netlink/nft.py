@@ -27,6 +27,9 @@ _NEW_SET, _GET_SET = 9, 10
 _NEW_ELEMENTS, _GET_ELEMENTS, _DEL_ELEMENTS = 12, 13, 14
 _SET_INTERVAL = 4
 _INTERVAL_END = 1
+# What `nft` calls ifname; it shows such a set rightly only with a note of the byte order: kind, length, value.
+NAME_TYPE = 41
+_NAMES_IN_HOST_ORDER = bytes((0, 4)) + Struct("=I").pack(1)
 _COMMENT = 0
 # An attribute's length has 16 bits: elements of a large set are sent in several messages.
 _ELEMENTS_A_MESSAGE = 400
@@ -154,7 +157,9 @@ def _table(table: Table, kind: int) -> bytearray:
 def _set(table: Table, each: Set, number: int) -> bytearray:
     flags = be32(3, _SET_INTERVAL if each.interval else 0)
     key = be32(4, each.key_type) + be32(5, each.key_length)
-    return _request(_NEW_SET, Flag.CREATE, table.family, text(1, table.name), text(2, each.name), flags, key, be32(10, number))
+    names = text(1, table.name) + text(2, each.name)
+    order = attr(13, _NAMES_IN_HOST_ORDER) if each.key_type == NAME_TYPE else b""
+    return _request(_NEW_SET, Flag.CREATE, table.family, names, flags, key, be32(10, number), order)
 
 
 def _element(number: int, element: Element) -> bytes:

@@ -12,6 +12,7 @@ from fabricmgr.netlink.nft import (
     BRIDGE,
     DROP,
     INET,
+    NAME_TYPE,
     OUTPUT,
     POSTROUTING,
     PREROUTING,
@@ -32,7 +33,7 @@ _IN_NAME, _OUT_NAME, _FAMILY, _PROTOCOL = 6, 7, 15, 16
 _ETHERTYPE = 1
 # Registers: four of sixteen bytes from 1, over the same sixteen of four bytes from 8. The kernel lists a place by its lower number.
 _SECOND, _WORDS = 2, 8
-_TYPE_NAME, _TYPE_ETHER, _TYPE = 41, 9, {4: 7, 6: 8}
+_TYPE_ETHER, _TYPE = 9, {4: 7, 6: 8}
 _SOURCE, _DESTINATION = {4: 12, 6: 8}, {4: 16, 6: 24}
 _SIZE = {4: 4, 6: 16}
 _NFPROTO = {4: 2, 6: 10}
@@ -83,10 +84,10 @@ def network_table(network: str, bridge: str, sources: Iterable[Prefix], direct: 
 def guard_table(network: str, guarded: Iterable[Guarded]) -> Table:
     """What guarded ports may send: set elements of port . MAC . address, one a pod and family, and nothing else."""
     pods = tuple(guarded)
-    sets = [Set("ports", _TYPE_NAME, 16, False, frozenset((name_bytes(pod.port), False) for pod in pods))]
+    sets = [Set("ports", NAME_TYPE, 16, False, frozenset((name_bytes(pod.port), False) for pod in pods))]
     for version in (4, 6):
         keys = frozenset(element for pod in pods for element in guard_elements(pod, version))
-        sets.append(Set(f"allowed{version}", _TYPE_NAME << 12 | _TYPE_ETHER << 6 | _TYPE[version], 24 + _SIZE[version], False, keys))
+        sets.append(Set(f"allowed{version}", NAME_TYPE << 12 | _TYPE_ETHER << 6 | _TYPE[version], 24 + _SIZE[version], False, keys))
     chosen = (meta(_IN_NAME), lookup("ports"))
     rules: tuple[Rule, ...] = (
         (*chosen, meta(_ETHERTYPE), equal(_ETHER[4]), *_sender(4, _SOURCE[4]), verdict(ACCEPT)),

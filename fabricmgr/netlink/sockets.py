@@ -22,6 +22,7 @@ _DUMP_INTERRUPTED = 0x10
 _ACK_TLVS, _CAPPED = 0x200, 0x100
 _EXT_ACK_MESSAGE = 1
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
+_SNDBUFFORCE, _LARGEST_BATCH = 32, 1 << 24
 _READ = 1 << 18
 _DUMP_TRIES = 8
 # A reply that takes longer means a kernel that hangs; the caller's time is up before (seconds, microseconds).
@@ -43,6 +44,9 @@ class NetlinkSocket:
         self._interrupted = False
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)
+            if family == NETFILTER:
+                # A table is written in one datagram, and some sites have thousands of prefixes.
+                self._socket.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, _LARGEST_BATCH)
             # Short acknowledgements, with a sentence, and dumps that heed their filters (Linux 4.20).
             for option in (_CAP_ACK, _EXT_ACK, _STRICT):
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)
@@ -79,7 +83,7 @@ class NetlinkSocket:
 
     def transact(self, messages: Sequence[bytearray], step: str) -> None:
         """Send a netfilter batch: it takes effect whole or not at all. Raises KernelRefused with the first failure."""
-        first, last = self._send(messages, range(1, len(messages) - 1))
+        first, last = self._send(messages, range(len(messages) - 2, len(messages) - 1))
         # The frame's own messages are never acknowledged; a failure of the commit itself answers the opening one.
         _, failures = self._read(last - 1, abort=first)
         if failures:
@@ -113,7 +117,7 @@ class NetlinkSocket:
         failures: dict[int, tuple[int, str]] = {}
         self._interrupted = False
         while True:
-            for kind, flags, sequence, body in _split(self._receive()):
+            for kind, flags, sequence, body in split(self._receive()):
                 self._interrupted |= bool(flags & _DUMP_INTERRUPTED)
                 if kind in (_ERROR, _DONE):
                     errno = -_INT.unpack_from(body)[0] if len(body) >= 4 else 0
@@ -134,10 +138,13 @@ class NetlinkSocket:
             raise KernelRefused("read the kernel's answer", errno, os.strerror(errno)) from refused
 
 
-def _split(data: bytes) -> Iterable[tuple[int, int, int, bytes]]:
+def split(data: bytes) -> Iterable[tuple[int, int, int, bytes]]:
+    """Messages of a datagram: kind, flags, sequence number, body."""
     at = 0
     while at + HEADER.size <= len(data):
         length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
+        if length < HEADER.size:
+            return
         yield kind, flags, sequence, data[at + HEADER.size : at + length]
         at += length + 3 & ~3
 
