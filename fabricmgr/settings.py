@@ -274,6 +274,12 @@ def variable(kind: type[Settings], name: str) -> str:
     return kind.VARIABLE + name.upper()
 
 
+def arguments(settings: Settings) -> list[str]:
+    """The command line that gives the same settings, with every one of them named: for a process that shall not read them again."""
+    about = _about(type(settings))
+    return [f"{flag(name)}={each['kind'].show(getattr(settings, name))}" for name, each in about.items()]
+
+
 def _from_arguments(kind: type[Settings], arguments: Sequence[str]) -> dict[str, _Given]:
     found: dict[str, _Given] = {}
     rest = list(arguments)
