@@ -57,10 +57,7 @@ class Server:
         prepare_directory(self._path.parent)
         self._spool.prepare()
         _unlink_socket(self._path)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._listener.bind(str(self._path))
-        self._path.chmod(0o600)
-        self._listener.listen(BACKLOG)
+        self._listener = _listen(self._path)
         self._accepting = asyncio.create_task(self._accept(self._listener), name="cni accept")
 
     async def stop(self) -> None:
@@ -249,6 +246,18 @@ def prepare_directory(directory: Path) -> None:
         raise SettingRefused("socket", str(directory), "a directory of the agent's own: root alone may reach its socket")
     if stat.S_IMODE(status.st_mode) != 0o700:
         directory.chmod(0o700)
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _unlink_socket(path: Path) -> None:
