@@ -52,9 +52,11 @@ class _Row:
 
     scope: int = 0
     values: dict[str, Any] = field(default_factory=dict)
+    given: list[tuple[str, Given]] = field(default_factory=list)
 
-    def put(self, prefix_id: int, given: Given) -> None:
+    def put(self, pool: str, prefix_id: int, given: Given) -> None:
         family = given.address.version
+        self.given.append((pool, given))
         self.values |= {f"prefix{family}": prefix_id, f"address{family}": given.address, f"generation{family}": given.generation}
 
 
@@ -72,6 +74,7 @@ async def assign(tx: Tx, want: Want, choice: Choice, now: datetime) -> Taken:
     for address in sorted(choice.addresses, key=lambda each: each.version):
         await _reach(tx, want, choice, address, row, now)
     await _insert(tx, want, row, now)
+    _tell(tx, want, row)
     for family in choice.families:
         if choice.of(family) is None:
             await _add(tx, want, choice.pools[family], family, now)
@@ -195,10 +198,14 @@ async def _reach(tx: Tx, want: Want, choice: Choice, address: Address, row: _Row
         raise await _refusal(tx, pool, found.id, address, reached)
     given = Given(address, reached.generation + 1)
     row.scope = found.scope
-    row.put(found.id, given)
-    detail = {"owner": want.label}
-    tx.remember(HistoryRow("assigned", want.owner, found.scope, address, given.generation, want.node_id, want.actor, dict(detail)))
-    tx.emit(AddressAllocated(pool.name, str(address), want.label, given.generation, want.node))
+    row.put(pool.name, found.id, given)
+
+
+def _tell(tx: Tx, want: Want, row: _Row) -> None:
+    about = json.loads(want.about) | {"owner": want.label}
+    for pool, given in row.given:
+        tx.remember(HistoryRow("assigned", want.owner, row.scope, given.address, given.generation, want.node_id, want.actor, about))
+        tx.emit(AddressAllocated(pool, str(given.address), want.label, given.generation, want.node))
 
 
 async def _refusal(tx: Tx, pool: PoolPlace, prefix_id: int, address: Address, reached: Row[Any]) -> FabricError:

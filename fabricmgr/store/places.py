@@ -61,8 +61,8 @@ class Places:
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
-        self._networks = _Remembered[tuple[str, str], NetworkPlace](self._find_network, clock)
-        self._pools = _Remembered[tuple[str, str], PoolPlace](self._find_pool, clock)
+        self._networks = Remembered[tuple[str, str], NetworkPlace](self._find_network, clock)
+        self._pools = Remembered[tuple[str, str], PoolPlace](self._find_pool, clock)
 
     async def network(self, cluster: str, name: str) -> NetworkPlace:
         """Raises NotFound."""
@@ -93,15 +93,18 @@ async def network(tx: Tx, cluster: str, name: str) -> NetworkPlace:
     return NetworkPlace(rows[0].in_cluster, tuple(pools))
 
 
-class _Remembered(Generic[K, V]):
-    def __init__(self, find: Callable[[K], Awaitable[V]], clock: Callable[[], float]) -> None:
+class Remembered(Generic[K, V]):
+    """Answers of a question, each believed for some seconds."""
+
+    def __init__(self, find: Callable[[K], Awaitable[V]], clock: Callable[[], float], seconds: float = REMEMBERED) -> None:
         self._find = find
         self._clock = clock
+        self._seconds = seconds
         self._known: dict[K, tuple[float, V]] = {}
 
     async def get(self, key: K) -> V:
         known = self._known.get(key)
-        if known is not None and self._clock() - known[0] < REMEMBERED:
+        if known is not None and self._clock() - known[0] < self._seconds:
             return known[1]
         asked = self._clock()
         found = await self._find(key)
