@@ -100,11 +100,11 @@ def served(folder: Path, **settings: str) -> Iterator[None]:
 
 async def answering(url: str) -> str:
     """The address, once its server takes connections."""
-    for _ in range(500):
+    for _ in range(100):
         try:
-            connection = await asyncpg.connect(url, timeout=2)
-        except (OSError, asyncpg.PostgresError):
-            await asyncio.sleep(0.02)
+            connection = await asyncpg.connect(url, timeout=0.2)
+        except (OSError, asyncpg.PostgresError, TimeoutError):
+            await asyncio.sleep(0.05)
         else:
             await connection.close()
             return url
