@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from fabricmgr.agent.records import FORMAT, AnyRecord, Header, State
-from fabricmgr.domain.errors import InUse
+from fabricmgr.domain.errors import InUse, JournalUnusable
 
 _HEAD = struct.Struct("<III")
 _LENGTH = struct.Struct("<I")
@@ -30,10 +30,6 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 COMPACT_FLOOR = 1 << 20
 
 
-class JournalUnusable(Exception):
-    """No record can be written: the run directory is full, read-only or gone. The reason is the kernel's."""
-
-
 class JournalBroken(Exception):
     """A record in the middle is not what was written: nothing after it can be believed, nor what it would have changed."""
 
@@ -41,9 +37,14 @@ class JournalBroken(Exception):
 class Writable(Protocol):
     """What the rest of the agent needs of a journal."""
 
-    state: State
+    @property
+    def state(self) -> State: ...
 
     def write(self, record: AnyRecord) -> None: ...
+
+    def usable(self) -> str: ...
+
+    def close(self) -> None: ...
 
 
 def boot_id() -> UUID:
@@ -133,7 +134,7 @@ class Journal:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             os.ftruncate(descriptor, length)
         except OSError as error:
-            raise JournalUnusable(f"{path}: {error.strerror}") from error
+            raise JournalUnusable(str(path), error.strerror or str(error)) from error
         return cls(path, found.state, descriptor, length), found
 
     @classmethod
@@ -177,10 +178,10 @@ class Journal:
         try:
             written = os.write(self._descriptor, data)
         except OSError as error:
-            raise JournalUnusable(f"{self.path}: {error.strerror}") from error
+            raise JournalUnusable(str(self.path), error.strerror or str(error)) from error
         if written != len(data):
             os.ftruncate(self._descriptor, self._length)
-            raise JournalUnusable(f"{self.path}: no room for {len(data)} bytes")
+            raise JournalUnusable(str(self.path), f"no room for {len(data)} bytes")
 
 
 def _replace(path: Path, data: bytes) -> int:

@@ -8,6 +8,7 @@ import hashlib
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -43,6 +44,11 @@ BATCH_LIMIT = 30.0
 TRIES = 3
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class NotSent(ManagerUnavailable):
+    """No connection came about, so the manager cannot have done anything."""
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -90,6 +96,10 @@ class Manager:
     async def attach(self, network: str, container: str, ifname: str, attach: Attach) -> Attached:
         return await self._call("PUT", f"/v1/attachments/{network}/{container}/{ifname}", Attached, attach, limit=CALL_LIMIT)
 
+    async def detach(self, network: str, container: str, ifname: str, generation: int) -> None:
+        query = {"generation": str(generation)}
+        await self._send("DELETE", f"/v1/attachments/{network}/{container}/{ifname}", query=query)
+
     async def renew(self) -> None:
         """A new key, a certificate for it, and from the next connection on both are used."""
         key = await keys.make_apart(str(self.identity.serial()))
@@ -118,7 +128,8 @@ class Manager:
             answer = await _again(self._client, method, path, content, query, headers, limit)
         except httpx2.HTTPError as error:
             self.trouble = f"{type(error).__name__} {error}".strip()
-            raise ManagerUnavailable(self.url, self.trouble) from None
+            away = NotSent if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout) else ManagerUnavailable
+            raise away(self.url, self.trouble) from None
         self.heard_at, self.trouble = self._clock(), ""
         if answer.status_code >= 400:
             raise refusal(answer.status_code, answer.content, self.url)

@@ -30,14 +30,23 @@ class Stage(Enum):
 class Place(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """An attachment with what its links need. namespace: device and inode of the container's network namespace as ADD saw it.
 
-    default_route: whether the container's default routes go through it. found: adopted from the kernel, not made by this life."""
+    bridge to spoof_check: as its configuration asked. default_route: whether the container's default routes go through it; routes: prefixes
+    beside those. found: adopted from the kernel, not made by this life.
+    asking: the manager was asked for addresses and its answer does not stand here, so it may hold some for us."""
 
     owned: Owned
     namespace: tuple[int, int] = (0, 0)
     sandbox: str = ""
     mtu: int = 0
+    bridge: str = ""
+    masquerade: bool = False
+    hairpin: bool = False
+    isolation: bool = False
+    spoof_check: bool = False
     default_route: bool = True
+    routes: list[str] = []
     found: bool = False
+    asking: bool = False
 
     @property
     def key(self) -> Key:

@@ -1,0 +1,43 @@
+"""The agent's log: an event with fields on one line, as JSON for programs or as text for a person."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+# What every record has; the rest is an event's own fields.
+_USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def fields(record: logging.LogRecord) -> dict[str, object]:
+    return {name: value for name, value in vars(record).items() if name not in _USUAL}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, object] = {"at": at, "level": record.levelname.lower(), "event": record.getMessage(), "from": record.name}
+        line |= fields(record)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextLines(logging.Formatter):
+    """Time, level, event, then fields as name=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        said = " ".join([at, record.levelname.lower(), record.getMessage(), *(f"{name}={value}" for name, value in fields(record).items())])
+        return f"{said}\n{self.formatException(record.exc_info)}" if record.exc_info else said
+
+
+def start(form: str, level: str) -> None:
+    """Log to stderr. The HTTP client's own lines are left out: each call would be one."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    for name in ("httpx2", "httpcore2", "asyncio", "pyroute2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
