@@ -6,99 +6,26 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
 
 from fabricmgr.agent.frame import Frame, encode_frame, parse_answer
 from fabricmgr.agent.request import CniRequest
-from fabricmgr.agent.result import CniResult, Interface, Ip
-from fabricmgr.agent.server import Server, prepare_directory
-from fabricmgr.agent.spool import Spool
-from fabricmgr.agent.verbs import Turns
+from fabricmgr.agent.server import prepare_directory
 from fabricmgr.domain.errors import PoolExhausted, SettingRefused
+from tests.support.edge import CONFIG, Edge
 from tests.support.netns import Namespace, namespace
-from tests.support.shims import KINDS, Printed, build, call, start, variables
+from tests.support.shims import KINDS, ROOT, Printed, build, call, start, variables
 
-CONFIG = b'{"cniVersion":"1.1.0","name":"podnet","type":"fabricmgr-cni"}'
 PREV = CONFIG[:-1] + b',"prevResult":{"cniVersion":"1.1.0","ips":[]}}'
 
 pytestmark = pytest.mark.anyio
-
-
-class FakeVerbs:
-    """Notes what it was asked. `during` runs inside ADD and DEL: what it raises, they raise; while it waits, they wait."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self.requests: list[CniRequest] = []
-        self.running: Counter[object] = Counter()
-        self.most = 0
-        self.during: Callable[[CniRequest], Awaitable[None]] = self._nothing
-
-    async def _nothing(self, _: CniRequest) -> None:
-        return
-
-    async def _note(self, verb: str, request: CniRequest) -> None:
-        self.requests.append(request)
-        self.running[request.attachment] += 1
-        assert self.running[request.attachment] == 1, "two operations on one attachment at once"
-        self.most = max(self.most, self.running.total())
-        try:
-            if verb in ("add", "delete"):
-                await self.during(request)
-            self.done.append(f"{verb} {request.container}".strip())
-        finally:
-            self.running[request.attachment] -= 1
-
-    async def add(self, request: CniRequest) -> CniResult:
-        assert request.namespace
-        assert os.fstat(request.namespace.fd).st_ino == request.namespace.inode
-        await self._note("add", request)
-        return CniResult((Interface(request.ifname, sandbox=request.netns),), (Ip(ip_interface("10.0.0.5/32"), None, 0),))
-
-    async def undo(self, request: CniRequest) -> None:
-        await self._note("undo", request)
-
-    async def delete(self, request: CniRequest) -> None:
-        await self._note("delete", request)
-
-    async def check(self, request: CniRequest) -> None:
-        await self._note("check", request)
-
-    async def gc(self, request: CniRequest) -> None:
-        await self._note("gc", request)
-
-    async def status(self, request: CniRequest) -> None:
-        await self._note("status", request)
-
-
-class Edge:
-    """A serving agent's edge, and its parts."""
-
-    def __init__(self, directory: Path):
-        self.path = directory / "agent.sock"
-        self.verbs = FakeVerbs()
-        self.turns = Turns()
-        self.spool = Spool(directory / "spool", self.verbs.delete, self.turns)
-        self.server = Server(self.verbs, self.path, self.spool, self.turns)
-
-    async def call(self, kind: str, stdin: bytes = CONFIG, **given: str) -> Printed:
-        return await asyncio.to_thread(call, build(kind), variables(self.path, **given), stdin)
-
-    async def settle(self, done: Callable[[], bool]) -> None:
-        """Wait until something is so, for ten seconds at most."""
-        for _ in range(2000):
-            if done():
-                return
-            await asyncio.sleep(0.005)
-        raise AssertionError("it never came to be so")
 
 
 @pytest.fixture
@@ -393,6 +320,30 @@ async def test_a_spooled_del_that_an_add_has_replayed_never_hits_that_add(edge: 
     assert (await adding).exit == 0
     assert (await replaying).sentence == "nothing is spooled"
     assert edge.verbs.done == ["delete c1", "add c1"]
+
+
+def test_an_agent_that_was_stopped_does_late_neither_the_add_nor_the_del_it_missed(directory: Path, pod: Namespace) -> None:
+    """Stopped (SIGSTOP), both shims gave up; going on it finds their frames in its backlog, and the DEL in the spool as well."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    plugin = build("static", 50)
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.support.edge", directory], stdout=subprocess.PIPE, env=environment, cwd=ROOT
+    ) as agent:
+        try:
+            waited = call(build("static"), variables(directory / "agent.sock", CNI_COMMAND="STATUS"), CONFIG)
+            agent.send_signal(signal.SIGSTOP)
+            deleted = call(plugin, variables(directory / "agent.sock", CNI_COMMAND="DEL", CNI_NETNS=pod.path), CONFIG)
+            added = call(plugin, variables(directory / "agent.sock", CNI_NETNS=pod.path), CONFIG)
+            agent.send_signal(signal.SIGCONT)
+            again = call(build("static"), variables(directory / "agent.sock", CNI_NETNS=pod.path, CNI_CONTAINERID="c2"), CONFIG)
+            assert agent.stdout
+            done = [agent.stdout.readline().decode().strip() for _ in range(3)]
+        finally:
+            agent.kill()
+
+    assert (waited.exit, deleted.exit, again.exit) == (0, 0, 0)
+    assert code(added) == 11
+    assert sorted(done) == ["add c2", "delete c1", "status"]
 
 
 async def test_gc_empties_the_spool_first(edge: Edge) -> None:
