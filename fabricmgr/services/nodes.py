@@ -3,10 +3,11 @@
 from datetime import datetime
 
 from fabricmgr.domain.errors import AlreadyExists, InUse
-from fabricmgr.domain.events import NodeAdded, NodeRemoved, NodeRevoked
+from fabricmgr.domain.events import NodeAdded, NodeGone, NodeRemoved, NodeRevoked
 from fabricmgr.domain.names import ClusterName, NodeName
 from fabricmgr.domain.node import Node, NodeState, Token, TokenPolicy
 from fabricmgr.domain.page import Page, Paged
+from fabricmgr.services import blocks
 from fabricmgr.store import cluster_rows, node_rows
 from fabricmgr.store.tx import Tx
 
@@ -48,6 +49,21 @@ async def revoke(tx: Tx, cluster: ClusterName, name: NodeName, by: str, now: dat
     await node_rows.forget_tokens(tx, found.id)
     if await node_rows.revoke_certificates(tx, found.id, now):
         tx.emit(NodeRevoked(cluster, name, by))
+    return await node_rows.get(tx, cluster, name)
+
+
+async def declare_gone(tx: Tx, cluster: ClusterName, name: NodeName, by: str, now: datetime, reason: str = "declared gone") -> Node:
+    """Give a node up: whoever runs on it loses its addresses, which others get after a cooldown. Should it come back it is told so, and
+    enrols again with a new token. Repeating it changes nothing. Raises NotFound."""
+    found = await node_rows.get(tx, cluster, name, lock=True)
+    if found.state is NodeState.GONE:
+        return found
+    # First its agent is kept out, then its blocks are taken: a report that comes in between waits for our lock and is refused.
+    await node_rows.forget_tokens(tx, found.id)
+    await node_rows.revoke_certificates(tx, found.id, now)
+    await node_rows.change(tx, found.id, {"state": NodeState.GONE.value, "gone_at": now})
+    back = await blocks.take_back(tx, found.id, by, reason, now)
+    tx.emit(NodeGone(cluster, name, released=back.released, blocks=back.blocks, by=by))
     return await node_rows.get(tx, cluster, name)
 
 

@@ -61,12 +61,15 @@ async def list_all(tx: Tx, filters: PoolFilter, page: Page) -> Paged[Pool]:
 
 async def change(tx: Tx, name: PoolName, wanted: PoolChange, if_version: int | None, by: str, now: datetime) -> Pool:
     """Raises NotFound, and VersionConflict when the caller quotes a version that is not current."""
-    del now
     pool = await pool_rows.take(tx, name, if_version)
     differing = {field: value for field, value in wanted.given().items() if getattr(pool, field) != value}
     if not differing:
         return pool
     await pool_rows.change(tx, pool.id, differing)
+    if differing.get("skip_ends") is False:
+        for each in pool.prefixes:
+            for end in {each.cidr[0], each.cidr[-1]}:
+                await pool_rows.return_to_writer(tx, each.id, alone(end), now)
     tx.emit(PoolChanged(name, tuple(sorted(differing)), by))
     return await pool_rows.get(tx, name)
 
@@ -121,7 +124,6 @@ async def reserve(tx: Tx, name: PoolName, cidr: Prefix, reason: str, by: str, no
 
 async def unreserve(tx: Tx, name: PoolName, cidr: Prefix, by: str, now: datetime) -> Pool:
     """Raises NotFound, and InUse for the gateway of a prefix, which is kept out as long as the prefix names it."""
-    del now
     pool = await pool_rows.take(tx, name, None)
     around = pool.prefix_around(cidr)
     if around is None or all(kept.cidr != cidr for kept in around.reservations):
@@ -129,6 +131,7 @@ async def unreserve(tx: Tx, name: PoolName, cidr: Prefix, by: str, now: datetime
     if around.gateway is not None and cidr == alone(around.gateway):
         raise InUse("reservation", str(cidr), f"it is the gateway of prefix {around.cidr}")
     await pool_rows.delete_reservation(tx, around.id, cidr)
+    await pool_rows.return_to_writer(tx, around.id, cidr, now)
     await pool_rows.change(tx, pool.id, {})
     tx.emit(ReservationRemoved(name, str(cidr), by))
     return await pool_rows.get(tx, name)

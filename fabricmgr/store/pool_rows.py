@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import DateTime, Row, Select, bindparam, func, select
+from sqlalchemy.dialects.postgresql import CIDR
 
 from fabricmgr.domain.addresses import Prefix
 from fabricmgr.domain.errors import NotFound, VersionConflict
@@ -99,6 +100,12 @@ async def insert_reservation(tx: Tx, prefix_id: int, cidr: Prefix, reason: str, 
 
 async def delete_reservation(tx: Tx, prefix_id: int, cidr: Prefix) -> None:
     await tx.change(reservation.delete().where(reservation.c.prefix_id == prefix_id, reservation.c.cidr == cidr))
+
+
+async def return_to_writer(tx: Tx, prefix_id: int, cidr: Prefix, now: datetime) -> None:
+    """What was kept out may be handed out again: the writer's walk may have passed it."""
+    at, back = bindparam("at", now, type_=DateTime(timezone=True)), bindparam("back", cidr, type_=CIDR)
+    await tx.all(select(func.unreserved_1(at, prefix_id, back)))
 
 
 async def change(tx: Tx, pool_id: int, values: Mapping[str, Any]) -> None:

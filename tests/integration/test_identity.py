@@ -37,6 +37,7 @@ from fabricmgr.store.tables import certificate, outbox, secret, token
 from fabricmgr.store.tx import Database, Tx
 from fabricmgr.wire import Enrol, Enrolled, Renew
 from tests.support.database import NOW, opened
+from tests.support.enrol import request, serial_of
 
 SEALER = Sealer(b"m" * 32)
 MONTH = timedelta(days=30)
@@ -75,15 +76,6 @@ async def world(url: str) -> AsyncIterator[World]:
             return (await nodes.add(tx, DEFAULT_CLUSTER, N1, policy, "anna", NOW))[1]
 
         yield World(database, ours, await database.run(add))
-
-
-def request(text: str, *, key: keys.NewKey | None = None, now: datetime = NOW, machine: str = "m1") -> Enrol:
-    made = key or keys.make(text)
-    return Enrol(token=text, machine_id=machine, public_key=made.public_key, proof=made.proof, now=now)
-
-
-def serial_of(enrolled: Enrolled) -> str:
-    return str(x509.load_pem_x509_certificate(enrolled.certificate.encode()).serial_number)
 
 
 def verify_strictly(folder: Path, authority: Authority, leaf: str, purpose: str) -> None:
