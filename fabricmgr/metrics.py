@@ -1,5 +1,7 @@
 """Every metric, once. Names follow Prometheus' conventions: a unit at the end, counters end in _total."""
 
+from dataclasses import dataclass
+
 from prometheus_client import Counter, Histogram
 
 # Buckets in seconds: allocation takes 1 to 5 ms, a slow request 100.
@@ -31,3 +33,28 @@ CNI_CALLS = Counter("fabricmgr_agent_cni_calls_total", "CNI calls by command and
 CNI_SECONDS = Histogram("fabricmgr_agent_cni_call_seconds", "Time from frame to answer.", ["command"], buckets=_LATENCY)
 AGENT_REPORTS = Counter("fabricmgr_agent_reports_total", "Report batches sent, by outcome.", ["outcome"])
 REAPED = Counter("fabricmgr_agent_links_reaped_total", "Links deleted after their pods were gone.")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A gauge that is asked of the database when somebody scrapes: no number is kept beside the truth."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...]
+
+
+# --- gauges, asked when scraped ---
+POOL_ADDRESSES = Query(
+    "fabricmgr_pool_addresses", "Addresses of a pool by state; total is the sum of the others.", ("pool", "family", "state")
+)
+POOL_UNCLAIMED = Query("fabricmgr_pool_unclaimed_blocks", "Blocks of a pool that a node may still claim.", ("pool", "family"))
+POOL_BLOCKS = Query("fabricmgr_pool_blocks", "Blocks of a pool that were cut, by state.", ("pool", "state"))
+NODES = Query("fabricmgr_nodes", "Nodes by state.", ("cluster", "state"))
+NODE_TRAIL = Query("fabricmgr_node_trail_seconds", "How far the manager's copy of a node's addresses may be behind.", ("cluster", "node"))
+NODE_FREE = Query(
+    "fabricmgr_node_free_addresses", "Free addresses in a node's blocks, as its agent said.", ("cluster", "node", "network", "family")
+)
+OUTBOX_EVENTS = Query("fabricmgr_outbox_events", "Events that wait for their position.", ())
+OUTBOX_AGE = Query("fabricmgr_outbox_oldest_seconds", "Age of the oldest of them.", ())
+GAUGES_FRESH = Query("fabricmgr_gauges_up", "1 where the gauges above could be asked, else 0.", ())

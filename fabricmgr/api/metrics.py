@@ -1,0 +1,141 @@
+"""/metrics: counters of all processes on this machine added up, and gauges asked of the database, at most every ten seconds."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY as PROCESS
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from fabricmgr import metrics
+from fabricmgr.domain.errors import FabricError
+from fabricmgr.domain.page import LARGEST_LIMIT, Page
+from fabricmgr.domain.pool import Pool, PoolFilter
+from fabricmgr.metrics import Query
+from fabricmgr.services import pools
+from fabricmgr.store import gauges
+from fabricmgr.store.tx import Database, Tx
+from fabricmgr.web.asgi import Receive, Scope, Send
+from fabricmgr.web.responses import Answer, send_answer
+
+log = logging.getLogger(__name__)
+
+KEPT = 10.0  # seconds
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+_STATES = ("total", "held", "reserved", "cooling", "idle", "free")
+
+Samples = list[tuple[Query, tuple[str, ...], float]]
+
+
+@dataclass
+class Scrape:
+    """Makes the page."""
+
+    database: Database
+    clock: Callable[[], datetime]
+    monotonic: Callable[[], float] = time.monotonic
+    _kept: bytes = b""
+    _until: float = float("-inf")
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def answer(self) -> Answer:
+        """The page in Prometheus' text format."""
+        body = _counters() + await self._gauges()
+        return Answer(200, body, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def _gauges(self) -> bytes:
+        async with self._one:
+            if self.monotonic() >= self._until:
+                self._kept = _text(await self._asked())
+                self._until = self.monotonic() + KEPT
+            return self._kept
+
+    async def _asked(self) -> Samples:
+        try:
+            async with self.database.read() as tx:
+                found = await ask(tx, self.clock())
+        except FabricError as error:
+            log.info("gauges could not be asked", extra={"reason": str(error)})
+            return [(metrics.GAUGES_FRESH, (), 0.0)]
+        return [*found, (metrics.GAUGES_FRESH, (), 1.0)]
+
+
+async def ask(tx: Tx, now: datetime) -> Samples:
+    """Every gauge."""
+    found: Samples = []
+    for pool in await _pools(tx):
+        for usage in await pools.usage_of(tx, pool, now):
+            found += [(metrics.POOL_ADDRESSES, (pool.name, usage.family.label, s), float(getattr(usage, s))) for s in _STATES]
+    found += [(metrics.POOL_UNCLAIMED, (row.pool, f"IPv{row.family}"), row.blocks) for row in await gauges.unclaimed(tx)]
+    found += [(metrics.POOL_BLOCKS, (row.pool, row.state), row.blocks) for row in await gauges.blocks(tx)]
+    found += [(metrics.NODES, (row.cluster, row.state), row.nodes) for row in await gauges.nodes(tx)]
+    for row in await gauges.trails(tx, now):
+        found.append((metrics.NODE_TRAIL, (row.cluster, row.node), row.seconds))
+        for place, count in row.free.items():
+            network, _, family = place.rpartition("/")
+            found.append((metrics.NODE_FREE, (row.cluster, row.node, network, f"IPv{family}"), count))
+    events, age = await gauges.outbox(tx, now)
+    return [*found, (metrics.OUTBOX_EVENTS, (), float(events)), (metrics.OUTBOX_AGE, (), age)]
+
+
+async def _pools(tx: Tx) -> list[Pool]:
+    found: list[Pool] = []
+    after: str | None = None
+    while True:
+        page = await pools.list_all(tx, PoolFilter(), Page(LARGEST_LIMIT, after))
+        found += page.items
+        if page.next is None:
+            return found
+        after = page.next
+
+
+def _counters() -> bytes:
+    if MULTIPROCESS not in os.environ:
+        return generate_latest(PROCESS)
+    registry = CollectorRegistry()
+    collect: Callable[[CollectorRegistry], object] = MultiProcessCollector
+    collect(registry)
+    return generate_latest(registry)
+
+
+class _Given(Collector):
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def collect(self) -> Iterable[Metric]:
+        """One family for each query that gave something."""
+        families: dict[str, GaugeMetricFamily] = {}
+        for query, labels, value in self._samples:
+            family = families.setdefault(query.name, GaugeMetricFamily(query.name, query.documentation, labels=query.labels))
+            family.add_metric(labels, value)
+        return families.values()
+
+
+def _text(samples: Samples) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(_Given(samples))
+    return generate_latest(registry)
+
+
+@dataclass(frozen=True)
+class OpenMetrics:
+    """An ASGI app for --metrics-listen: /metrics without credentials, and nothing else."""
+
+    scrape: Scrape
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            return
+        if scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD"):
+            answer = await self.scrape.answer()
+        else:
+            answer = Answer(404, b"GET /metrics is all there is here\n", media_type="text/plain")
+        await send_answer(send, answer, head=scope["method"] == "HEAD")
