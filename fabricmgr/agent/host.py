@@ -17,7 +17,7 @@ from fabricmgr.netlink.links import Link, addresses, all_links
 from fabricmgr.netlink.nft_rules import accept_bridge
 
 Address = IPv4Address | IPv6Address
-ACCEPT_SETTING = "forward_accept"
+ACCEPT_SETTING = "accept_forward"
 _COMMENT = "fabricmgr"
 _QUIET = frozenset(("counter", "log", "limit"))
 _CONFIGURATIONS = (".conf", ".conflist", ".json")

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from errno import EEXIST, ENODEV, ENOENT, ENXIO
+from errno import EEXIST, ENODEV, ENOENT, ENXIO, EXFULL
 from functools import partial
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -192,9 +192,8 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
     )
     messages = [pair, message(SETLINK, 0, link_body(0, None, text(NAME, name), text(ALIAS, plan.origin.alias)))]
     steps = [f"make {plan.ifname} and {name}", f"name {name}"]
-    if plan.hairpin or plan.isolation:
-        messages.append(port_settings(name, plan.hairpin, plan.isolation))
-        steps.append(f"set hairpin and isolation of {name}")
+    messages.append(port_settings(name, plan.hairpin, plan.isolation))
+    steps.append(f"set up port {name} of {plan.bridge}")
     try:
         kernel.route.exchange(messages, steps)
     except KernelRefused as refused:
@@ -202,6 +201,8 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
             delete_link(kernel.route, name)
         elif refused.errno == EEXIST and kernel.inside(plan.namespace, partial(_exists, plan.ifname)):
             raise InterfaceExists(plan.ifname, plan.namespace_path) from None
+        elif refused.errno == EXFULL:
+            raise KernelRefused(refused.step, EXFULL, f"bridge {plan.bridge} has as many ports as a bridge can have (1023)") from None
         raise
 
 

@@ -78,8 +78,7 @@ def _look_at_guard(kernel: Kernel, plan: AttachPlan) -> CheckFailed | None:
     pod = nft_rules.Guarded(plan.host_name, plan.pod_mac, plan.addresses)
     table = nft_rules.table_name(plan.network)
     for version in sorted({address.version for address in plan.addresses}):
-        there = nft.elements(kernel.netfilter, nft.BRIDGE, table, f"allowed{version}")
-        if there is None or not there.issuperset(nft_rules.guard_elements(pod, version)):
+        if not nft.holds(kernel.netfilter, nft.BRIDGE, table, f"allowed{version}", nft_rules.guard_elements(pod, version)):
             return CheckFailed(f"spoof check of {plan.ifname}", f"its IPv{version} addresses in table {table}", "missing")
     return None
 

@@ -229,6 +229,19 @@ def elements(sock: NetlinkSocket, family: int, table: str, name: str) -> frozens
     return frozenset(element for reply in replies for element in _seen_elements(reply))
 
 
+def holds(sock: NetlinkSocket, family: int, table: str, name: str, asked: Sequence[Element]) -> bool:
+    """Whether a set has all of these elements, without reading the others. Raises KernelRefused."""
+    nested = [_element(number, element) for number, element in enumerate(asked, 1)]
+    request = _request(_GET_ELEMENTS, 0, family, text(1, table), text(2, name), nest(3, *nested))
+    try:
+        sock.exchange([request], [f"look into nftables set {name}"])
+    except KernelRefused as refused:
+        if refused.errno == ENOENT:
+            return False
+        raise
+    return True
+
+
 def _elements(sock: NetlinkSocket, table: Table, name: str) -> frozenset[Element] | None:
     return elements(sock, table.family, table.name, name)
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from errno import EXFULL
 from functools import partial
 from ipaddress import ip_address, ip_network
 
@@ -89,6 +90,23 @@ def test_port_settings_are_the_ports(node: Namespace, pod_ns: MakePod) -> None:
 
     flags = {(each.link.hairpin, each.link.isolated) for each in surveyed(node)}
     assert flags == {(False, False), (True, True)}
+
+
+def test_what_a_pod_floods_reaches_no_other_pod(node: Namespace, pod_ns: MakePod) -> None:
+    """The control: with the port's flag turned back, it does."""
+    pod, other = pod_ns(), pod_ns()
+    add(node, pod, BOTH)
+    attached = add(node, other, "10.10.0.3 2001:db8:10::3")
+
+    def heard() -> int:
+        pod.run("ping", "-c1", "-W1", "-I", "2001:db8:10::2", "ff02::1%eth0", check=False)
+        return int(float(other.run("nstat", "-asz", "Icmp6InEchos").stdout.split("Icmp6InEchos")[1].split()[0]))
+
+    quiet = heard()
+    node.run("bridge", "link", "set", "dev", attached.host_name, "mcast_flood", "on")
+
+    assert quiet == 0
+    assert heard() > 0
 
 
 def test_an_asked_for_mac_is_announced_and_given(node: Namespace, pod_ns: MakePod) -> None:
@@ -199,6 +217,23 @@ def test_adding_again_is_refused_and_leaves_the_first_alone(node: Namespace, pod
         add(node, pod, BOTH)
 
     assert node.ping("10.10.0.2")
+
+
+def test_a_full_bridge_is_said_in_words(node: Namespace, pod_ns: MakePod) -> None:
+    """A bridge has 1,023 ports; the last of them are taken here by sockets that say so, as filling one takes seconds."""
+    pod = pod_ns()
+
+    def body() -> None:
+        class Full(NetlinkSocket):
+            def exchange(
+                self, messages: Sequence[bytearray], steps: Sequence[str], ignore: frozenset[int] = frozenset()
+            ) -> list[tuple[int, bytes]]:
+                raise KernelRefused(steps[0], EXFULL, "Exchange full")
+
+        attach(Kernel(open_socket=Full), plan_for(pod, BOTH))
+
+    with pytest.raises(KernelRefused, match="as many ports as a bridge can have"):
+        run_in(node, body)
 
 
 def test_our_own_namespace_is_refused_before_anything_is_made(node: Namespace) -> None:
