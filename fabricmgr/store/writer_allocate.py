@@ -11,7 +11,7 @@ import asyncpg
 from fabricmgr.domain.addresses import Address
 from fabricmgr.domain.errors import FabricError, NodeIsGone, OwnerKeyClash, PoolExhausted
 from fabricmgr.metrics import CONFLICTS
-from fabricmgr.store.repeat import Caller, Row
+from fabricmgr.store.repeat import TRIES, Caller, Row
 
 Pair = tuple[int | None, int | None]
 """Pools by id: for the IPv4 and for the IPv6 address. One of the two may be missing."""
@@ -77,7 +77,7 @@ _CAN = """
 select exists (
   select from prefix x left join supply s on s.prefix_id = x.id join pool p on p.id = x.pool_id where x.pool_id = $1 and family(x.cidr) = $2
   and not p.draining and (s.prefix_id is null or masklen(s.next_block) is distinct from 0 or s.central_block is not null
-    or exists (select from spare y where y.prefix_id = x.id and y.released_at <= $3 - p.cooldown)))
+    or exists (select from spare y where y.prefix_id = x.id and y.released_at <= $3::timestamptz - p.cooldown)))
 """
 _ADDRESS = re.compile(r"=\((\d+), ([0-9a-f.:]+)\)")
 MOST_CONFLICTS = 8
@@ -92,15 +92,20 @@ class Allocating:
         self._clock = clock
 
     async def send(self, wants: Sequence[Want]) -> list[Taken | Exception]:
-        """One call for all. A second one for those that found nothing: a spare may have been in another batch's hands for that moment."""
+        """One call for all, and more for those that found nothing while others had addresses in their hands for that moment."""
         answers = await self._round(wants)
-        again = [want for want in wants if want.owner not in answers]
-        if again:
-            await self._make_room(again)
-            answers |= await self._round(again)
-        short = [want for want in again if want.owner not in answers]
-        exhausted = await self._exhausted() if short else None
-        return [answers.get(want.owner, exhausted) or OwnerKeyClash(str(want.owner)) for want in wants]
+        short = [want for want in wants if want.owner not in answers]
+        exhausted: FabricError = OwnerKeyClash("")
+        for _ in range(TRIES):
+            if not short:
+                break
+            await self._make_room(short)
+            answers |= await self._round(short)
+            short = [want for want in short if want.owner not in answers]
+            exhausted, sure = await self._exhausted() if short else (exhausted, True)
+            if sure:
+                break
+        return [answers.get(want.owner, exhausted) for want in wants]
 
     async def _round(self, wants: Sequence[Want]) -> dict[UUID, Taken | Exception]:
         by_owner = {want.owner: want for want in wants}
@@ -128,15 +133,13 @@ class Allocating:
         """What was released under these names and still has a link goes aside, so that the name gets another address."""
         await self._caller.call("step aside", "select step_aside_1($1)", [want.owner for want in wants])
 
-    async def _exhausted(self) -> FabricError:
-        now = self._clock()
-        for pool, family in zip(self._pools, (4, 6), strict=True):
-            if pool is not None and not (await self._caller.call("look", _CAN, pool, family, now))[0]["exists"]:
-                break
-        found = [p for p in zip(self._pools, (4, 6), strict=True) if p[0] is not None]
-        pool, family = (pool, family) if pool is not None else found[0]
+    async def _exhausted(self) -> tuple[FabricError, bool]:
+        """Which pool was short, and what its user can do; and whether that is so, or there are addresses by now."""
+        asked = [(pool, family) for pool, family in zip(self._pools, (4, 6), strict=True) if pool is not None]
+        can = [(await self._caller.call("look", _CAN, *each, self._clock()))[0]["exists"] for each in asked]
+        pool, family = asked[can.index(False)] if False in can else asked[0]
         rows = await self._caller.call("look", _SHORT, pool, family)
-        return _short(rows[0], family) if rows else PoolExhausted(str(pool), f"IPv{family}", "it was deleted")
+        return _short(rows[0], family) if rows else PoolExhausted(str(pool), f"IPv{family}", "it was deleted"), not all(can)
 
 
 def _columns(wants: Sequence[Want]) -> list[list[object]]:

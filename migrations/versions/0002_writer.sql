@@ -220,8 +220,9 @@ create function allocate_batch_1(
 language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
-  n constant int := cardinality(owners);
-  k int := n;
+  n int := cardinality(owners);
+  k int;
+  keep int[];
   q4 pool;
   q6 pool;
   p4 int[]; a4 inet[]; g4 bigint[]; r4 timestamptz[]; l4 uuid[]; e4 boolean[];
@@ -237,6 +238,27 @@ begin
       select from certificate c join node d on d.id = c.node_id
       where c.serial = u.serial and c.node_id = u.node and c.revoked_at is null and d.state <> 'gone'));
   end if;
+  -- Who holds some already takes none out of the others' reach, not even for a moment.
+  unserved := array(select a.owner from allocation a where a.owner = any (owners));
+  if cardinality(unserved) + cardinality(barred) > 0 then
+    return query select owners[i], null::inet, null::bigint, null::inet, null::bigint, false, false, null::timestamptz, 'barred',
+      null::int, null, null, null, null from unnest(barred) i;
+    keep := array(select i from generate_series(1, n) i where owners[i] <> all (unserved) and i <> all (barred));
+    unserved := array(select owners[i] from generate_series(1, n) i where owners[i] = any (unserved) and i <> all (barred));
+    return query select a.owner, a.address4, a.generation4, a.address6, a.generation6, false, false, a.released_at, a.kind, a.node_id, a.network,
+      a.container_id, a.ifname, a.name from allocation a where a.owner = any (unserved);
+    n := cardinality(keep);
+    if n = 0 then
+      return;
+    end if;
+    select array_agg(owners[i] order by k), array_agg(kinds[i] order by k), array_agg(cluster_ids[i] order by k), array_agg(node_ids[i] order by k),
+      array_agg(networks[i] order by k), array_agg(containers[i] order by k), array_agg(ifnames[i] order by k), array_agg(names[i] order by k),
+      array_agg(macs[i] order by k), array_agg(abouts[i] order by k), array_agg(actors[i] order by k), array_agg(labels[i] order by k),
+      array_agg(nodes[i] order by k)
+    into owners, kinds, cluster_ids, node_ids, networks, containers, ifnames, names, macs, abouts, actors, labels, nodes
+    from unnest(keep) with ordinality u (i, k);
+  end if;
+  k := n;
   select * into q4 from pool p where p.id = pool4;
   select * into q6 from pool p where p.id = pool6;
   if pool4 is not null then
@@ -255,7 +277,7 @@ begin
       network, container_id, ifname, name, mac, about, at)
     select owners[i], coalesce(q4.scope, q6.scope), p4[i], a4[i], g4[i], p6[i], a6[i], g6[i], kinds[i], cluster_ids[i], node_ids[i],
       networks[i], containers[i], ifnames[i], names[i], macs[i], abouts[i], now
-    from generate_series(1, k) i where i <> all (barred) order by i
+    from generate_series(1, k) i order by i
     on conflict (owner) do nothing
     returning array_position(owners, a.owner) as place
   ), half as (
@@ -289,12 +311,8 @@ begin
 
   return query select owners[i], a4[i], g4[i], a6[i], g6[i], true, coalesce(e4[i], false) or coalesce(e6[i], false), null::timestamptz, kinds[i],
     node_ids[i], networks[i], containers[i], ifnames[i], names[i] from unnest(places) i;
-  if cardinality(barred) > 0 then
-    return query select owners[i], null::inet, null::bigint, null::inet, null::bigint, false, false, null::timestamptz, 'barred',
-      null::int, null, null, null, null from unnest(barred) i;
-  end if;
   if cardinality(places) < n then
-    unserved := array(select o from unnest(owners) with ordinality u (o, i) where i <> all (places) and i <> all (barred));
+    unserved := array(select o from unnest(owners) with ordinality u (o, i) where i <> all (places));
     return query select a.owner, a.address4, a.generation4, a.address6, a.generation6, false, false, a.released_at, a.kind, a.node_id, a.network,
       a.container_id, a.ifname, a.name from allocation a where a.owner = any (unserved);
   end if;
