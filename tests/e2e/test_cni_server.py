@@ -93,12 +93,14 @@ async def test_no_descriptor_stays_open_whatever_a_call_comes_to(edge: Edge, pod
 
     edge.verbs.during = refuse
     await edge.call("static", CNI_NETNS=pod.path)
+    await edge.settle(lambda: not edge.server._calls)
     before = open_descriptors()
 
     for container in ("c1", "bad", "bug", "../x"):
         await edge.call("static", CNI_NETNS=pod.path, CNI_CONTAINERID=container)
     await edge.call("static", b"{", CNI_NETNS=pod.path)
 
+    await edge.settle(lambda: not edge.server._calls)
     assert open_descriptors() == before
 
 

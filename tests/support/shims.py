@@ -1,7 +1,9 @@
 """Both shims, built for a test, called as a runtime calls them, and agents that answer them in every wrong way."""
 
+import atexit
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,6 +29,7 @@ KINDS = ("python", "static")
 def build(kind: str, second_ms: int = 1000) -> Path:
     """The installed plugin. Its limits shrink with the second: the product has no switch for that, so a test builds its own."""
     directory = Path(mkdtemp(prefix=f"fabricmgr-shim-{os.getpid()}-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     if kind == "python":
         source = (ROOT / "cni" / "shim.py").read_bytes()
         assert source.count(b"SECOND = 1.0\n") == 1
