@@ -11,10 +11,11 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from fabricmgr.agent.links import Kernel
-from fabricmgr.agent.networks import NetworkPlan, NotAdjacent
+from fabricmgr.agent.networks import NetworkPlan, NotAdjacent, wanted_prefixes
 from fabricmgr.netlink import legacy, nft, sysctl
 from fabricmgr.netlink.links import Link, addresses, all_links
 from fabricmgr.netlink.nft_rules import accept_bridge
+from fabricmgr.netlink.routes import PROTOCOL, routes
 
 Address = IPv4Address | IPv6Address
 ACCEPT_SETTING = "accept_forward"
@@ -45,7 +46,7 @@ def findings(
 ) -> list[Finding]:
     """All that is wrong around us now, worst first. far: what `networks` could not lay. Raises KernelRefused."""
     found = [*forward_drops(kernel, plans), *forwarding_off(plans), *bridge_filters(kernel, plans), *reverse_path(kernel, plans)]
-    found += [*narrow_uplinks(kernel, plans), *map(_say_far, far)]
+    found += [*routes_in_the_way(kernel, plans), *narrow_uplinks(kernel, plans), *map(_say_far, far)]
     if cni_directory is not None:
         found += earlier_files(cni_directory, own_file)
     return sorted(found, key=lambda finding: finding.severity is Severity.RISK)
@@ -176,6 +177,23 @@ def reverse_path(kernel: Kernel, plans: Sequence[NetworkPlan]) -> list[Finding]:
     return [
         Finding(Severity.RISK, "reverse-path", said.format(name), f"set net.ipv4.conf.{name}.rp_filter=2 (and .all to 0 or 2)")
         for name in strict
+    ]
+
+
+def routes_in_the_way(kernel: Kernel, plans: Sequence[NetworkPlan]) -> list[Finding]:
+    """Somebody else's routes to prefixes that are ours: left alone, and named."""
+    ours = {route.prefix for route in routes(kernel.route, protocol=PROTOCOL)}
+    foreign = {route.prefix for route in routes(kernel.route)} - ours
+    return [
+        Finding(
+            Severity.FAULT,
+            "foreign-route",
+            f"a route to {prefix} that is not ours keeps this node from reaching pods of network {plan.name}",
+            f"remove it (ip route show {prefix}); the agent lays its own then",
+        )
+        for plan in plans
+        for prefix in wanted_prefixes(plan)
+        if prefix in foreign
     ]
 
 

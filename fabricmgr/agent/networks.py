@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from errno import EHOSTUNREACH, EINVAL, ENETUNREACH
+from errno import EEXIST, EHOSTUNREACH, EINVAL, ENETUNREACH
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
@@ -206,14 +206,21 @@ def _ensure_routes(kernel: Kernel, plan: NetworkPlan, bridge: Link, surveyed: Se
         if route.prefix in there and route.same(there[route.prefix]):
             continue
         try:
-            lay(kernel.route, route)
+            lay(kernel.route, route, replace=route.prefix in there)
         except KernelRefused as refused:
+            if refused.errno == EEXIST:
+                continue  # Somebody else's, and left alone; `host` names it.
             if route.via is None or refused.errno not in _NOT_ADJACENT:
                 raise
             far.append(NotAdjacent(plan.name, route.prefix, route.via))
         else:
-            mended.append(f"route to {route.prefix} was missing" if route.prefix not in there else f"route to {route.prefix} led elsewhere")
+            mended.append(f"route to {route.prefix} " + ("led elsewhere" if route.prefix in there else "was missing"))
     return mended, far
+
+
+def wanted_prefixes(plan: NetworkPlan) -> list[Prefix]:
+    """Where routes of ours shall lead to, for this network."""
+    return [route.prefix for route in _wanted(plan, 0, ())]
 
 
 def _wanted(plan: NetworkPlan, bridge: int, narrow: Iterable[Route]) -> list[Route]:

@@ -41,20 +41,23 @@ class Route:
         return asked == (other.prefix, other.via, other.source, other.mtu, other.link)
 
 
-def put_route(route: Route, flags: int = Flag.CREATE | Flag.REPLACE, protocol: int = PROTOCOL) -> bytearray:
-    """Message that lays a route, in the place of one to the same prefix."""
-    return message(NEWROUTE, flags, _body(route, protocol))
+def put_route(route: Route, flags: int) -> bytearray:
+    """Message that lays a route of ours."""
+    return message(NEWROUTE, flags, _body(route))
 
 
-def lay(sock: NetlinkSocket, route: Route) -> None:
-    """Raises KernelRefused, with ENETUNREACH or EHOSTUNREACH for a next hop that is not on a link of ours."""
-    sock.exchange([put_route(route)], [f"route to {route.prefix}" + (f" via {route.via}" if route.via else "")])
+def lay(sock: NetlinkSocket, route: Route, replace: bool) -> None:
+    """Lay a route; `replace` one of ours to the same prefix, since that would replace anybody's.
+
+    Raises KernelRefused: ENETUNREACH or EHOSTUNREACH for a next hop that is not on a link of ours, EEXIST where there is a route."""
+    flags = Flag.CREATE | (Flag.REPLACE if replace else Flag.EXCL)
+    sock.exchange([put_route(route, flags)], [f"route to {route.prefix}" + (f" via {route.via}" if route.via else "")])
 
 
 def withdraw(sock: NetlinkSocket, route: Route) -> None:
     """Delete a route of ours; none there: nothing. Raises KernelRefused."""
     gone = frozenset((ESRCH, ENOENT))
-    sock.exchange([message(DELROUTE, 0, _body(route, PROTOCOL))], [f"delete route to {route.prefix}"], ignore=gone)
+    sock.exchange([message(DELROUTE, 0, _body(route))], [f"delete route to {route.prefix}"], ignore=gone)
 
 
 def routes(sock: NetlinkSocket, link: int = 0, protocol: int = 0) -> list[Route]:
@@ -101,11 +104,11 @@ def _address(version: int, packed: bytes | None) -> HostAddress | None:
     return IPv4Address(packed) if version == 4 else IPv6Address(packed)
 
 
-def _body(route: Route, protocol: int) -> bytes:
+def _body(route: Route) -> bytes:
     scope = _ON_LINK if route.via is None and route.prefix.version == 4 else _UNIVERSE
     flags = ONLINK if route.onlink else 0
     prefix = route.prefix
-    header = ROUTE_HEADER.pack(FAMILY[prefix.version], prefix.prefixlen, 0, 0, MAIN, protocol, scope, UNICAST, flags)
+    header = ROUTE_HEADER.pack(FAMILY[prefix.version], prefix.prefixlen, 0, 0, MAIN, PROTOCOL, scope, UNICAST, flags)
     attrs = attr(_DST, prefix.network_address.packed) if prefix.prefixlen else b""
     attrs += u32(_OIF, route.link) if route.link else b""
     attrs += attr(_GATEWAY, route.via.packed) if route.via else b""

@@ -167,6 +167,24 @@ def test_strict_reverse_path_matters_where_there_are_two_ways_in_and_routes_are_
     assert "reverse-path" not in subjects_of(node, replace(plan, host_gw=True))
 
 
+def test_a_foreign_route_to_a_prefix_of_ours_is_left_alone_and_named(make_ns: MakeNamespace) -> None:
+    node, other = make_ns("node"), make_ns("out")
+    wire(node, other, "192.0.2.1/24 2001:db8:2::1/64", "192.0.2.9/24 2001:db8:2::9/64")
+    node.run("ip", "route", "add", "10.10.0.0/26", "via", "192.0.2.9")
+    node.run("ip", "-6", "route", "add", "2001:db8:10::/122", "via", "2001:db8:2::9")
+
+    ensure(node, PLAN)
+
+    assert "10.10.0.0/26 via 192.0.2.9" in node.run("ip", "route").stdout
+    assert "2001:db8:10::/122 via 2001:db8:2::9" in node.run("ip", "-6", "route").stdout
+    assert "10.10.0.64/26 dev fm-podnet" in node.run("ip", "route").stdout
+    assert "foreign-route" in subjects_of(node, PLAN)
+    node.run("ip", "route", "del", "10.10.0.0/26")
+    node.run("ip", "-6", "route", "del", "2001:db8:10::/122")
+    assert ensure(node, PLAN).mended
+    assert "foreign-route" not in subjects_of(node, PLAN)
+
+
 def test_a_far_next_hop_is_a_finding_with_both_ways_out(node_ns: Namespace) -> None:
     plan = replace(PLAN, remote=(host_route("10.10.1.0/26", "203.0.113.7"),))
     far = ensure(node_ns, plan).not_adjacent

@@ -1,6 +1,7 @@
 """A pod's links in real namespaces: attached, detached, looked at, surveyed, reaped."""
 
 import asyncio
+import faulthandler
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ from dataclasses import replace
 from errno import EXFULL
 from functools import partial
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +22,7 @@ from fabricmgr.netlink import namespace as netns
 from fabricmgr.netlink.sockets import NetlinkSocket
 from tests.support.attaching import NODE, add, ensure, plan_for, remove
 from tests.support.attaching import check as look_at
-from tests.support.namespaces import MakeNamespace, make_ns, node_ns, pod_ns, run_in, wire
+from tests.support.namespaces import Failed, MakeNamespace, make_ns, node_ns, pod_ns, run_in, wire
 from tests.support.netns import Namespace
 
 __all__ = ["make_ns", "node_ns", "pod_ns"]
@@ -195,6 +197,64 @@ def test_a_failure_in_the_pod_leaves_nothing(node: Namespace, pod_ns: MakePod, s
 
     assert surveyed(node) == []
     assert "eth0" not in links_of(pod)
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_an_agent_that_dies_at_any_message_leaves_what_it_can_find_again(node: Namespace, pod_ns: MakePod, at: int) -> None:
+    pod = pod_ns()
+
+    def die() -> None:
+        class Dying(NetlinkSocket):
+            left = at
+
+            def exchange(
+                self, messages: Sequence[bytearray], steps: Sequence[str], ignore: frozenset[int] = frozenset()
+            ) -> list[tuple[int, bytes]]:
+                done = super().exchange(messages, steps, ignore)
+                Dying.left -= 1
+                if not Dying.left:
+                    os._exit(0)
+                return done
+
+        kernel, plan = Kernel(open_socket=Dying), plan_for(pod, BOTH)
+        attach(kernel, plan)
+        detach(kernel, plan.host_name, plan.namespace)
+
+    def recover() -> tuple[list[Surveyed], list[Surveyed]]:
+        kernel = Kernel()
+        found = survey(kernel)
+        for each in found:
+            if not each.reaping:
+                detach(kernel, each.link.name, netns.open_path(pod.path))
+        reaper = Reaper[str](lambda _: None)
+        reaper.start()
+        reaper.take("all")
+        reaper.stop()
+        return found, survey(kernel)
+
+    with pytest.raises(Failed):
+        run_in(node, die)
+    found, left = run_in(node, recover)
+
+    assert [each.origin for each in found] == [plan_for(pod, BOTH).origin]
+    assert left == []
+    assert "eth0" not in links_of(pod)
+    add(node, pod, BOTH)
+    assert node.ping("10.10.0.2")
+
+
+def test_a_thread_without_a_way_back_ends_the_process(node: Namespace, pod_ns: MakePod) -> None:
+    pod = pod_ns()
+    survived = "it came back"
+
+    def body() -> str:
+        faulthandler.disable()
+        with Path("/dev/null").open("rb") as nowhere:
+            netns.inside(nowhere.fileno(), netns.open_path(pod.path), lambda: None)
+        return survived
+
+    with pytest.raises(Failed, match="ended without an answer"):
+        run_in(node, body)
 
 
 def test_an_interface_of_that_name_is_left_alone(node: Namespace, pod_ns: MakePod) -> None:

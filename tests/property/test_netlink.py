@@ -68,7 +68,7 @@ def test_a_patched_route_is_pyroute2s_encoding(index: int, prefix: templates.Pre
 
 @given(INDICES, V4_PREFIXES | V6_PREFIXES, st.integers(0, 65535))
 def test_pyroute2_reads_a_route_as_it_was_meant(index: int, prefix: templates.Prefix, mtu: int) -> None:
-    message = rtmsg(bytes(put_route(Route(prefix, index, mtu=mtu))))
+    message = rtmsg(bytes(put_route(Route(prefix, index, mtu=mtu), codec.Flag.CREATE)))
     message.decode()
 
     destination = message.get_attr("RTA_DST") or str(prefix.network_address)
