@@ -1,0 +1,98 @@
+"""Rows of allocations, to be read."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, and_, or_, select
+
+from fabricmgr.domain.addresses import Address
+from fabricmgr.domain.allocation import Allocation, AllocationFilter, AllocationState, HeldAddress
+from fabricmgr.domain.names import ClusterName, NetworkName, NodeName, PoolName
+from fabricmgr.domain.owner import OwnerKind
+from fabricmgr.store.tables import allocation, cluster, node, pool, prefix
+from fabricmgr.store.tx import Tx
+
+_PREFIX4, _PREFIX6 = prefix.alias("prefix4"), prefix.alias("prefix6")
+_POOL4, _POOL6 = pool.alias("pool4"), pool.alias("pool6")
+_ALLOCATIONS = (
+    select(
+        allocation,
+        cluster.c.name.label("cluster"),
+        node.c.name.label("node"),
+        _POOL4.c.name.label("pool4"),
+        _POOL6.c.name.label("pool6"),
+    )
+    .outerjoin(node, node.c.id == allocation.c.node_id)
+    .outerjoin(cluster, cluster.c.id == allocation.c.cluster_id)
+    .outerjoin(_PREFIX4, _PREFIX4.c.id == allocation.c.prefix4)
+    .outerjoin(_PREFIX6, _PREFIX6.c.id == allocation.c.prefix6)
+    .outerjoin(_POOL4, _POOL4.c.id == _PREFIX4.c.pool_id)
+    .outerjoin(_POOL6, _POOL6.c.id == _PREFIX6.c.pool_id)
+)
+
+
+async def find(tx: Tx, wanted: AllocationFilter, after: UUID | None, limit: int) -> list[Allocation]:
+    """By owner's key, which is their primary key."""
+    asked = _ALLOCATIONS.where(*_conditions(wanted)).order_by(allocation.c.owner).limit(limit)
+    if after is not None:
+        asked = asked.where(allocation.c.owner > after)
+    return [_allocation(row) for row in await tx.all(asked)]
+
+
+def _conditions(wanted: AllocationFilter) -> list[ColumnElement[bool]]:
+    plain = (
+        (_of_pool(wanted.pool) if wanted.pool else None),
+        (allocation.c.node_id.in_(select(node.c.id).where(node.c.name == wanted.node)) if wanted.node else None),
+        (allocation.c.cluster_id.in_(select(cluster.c.id).where(cluster.c.name == wanted.cluster)) if wanted.cluster else None),
+        (allocation.c.network == wanted.network if wanted.network else None),
+        (allocation.c.about["namespace"].astext == wanted.namespace if wanted.namespace else None),
+        (allocation.c.about["pod"].astext == wanted.pod if wanted.pod else None),
+        (allocation.c.owner == wanted.owner if wanted.owner else None),
+        (_at(wanted.address) if wanted.address else None),
+        (_in_state(wanted.state) if wanted.state else None),
+    )
+    return [each for each in plain if each is not None]
+
+
+def _of_pool(name: PoolName) -> ColumnElement[bool]:
+    ids = select(prefix.c.id).join(pool, pool.c.id == prefix.c.pool_id).where(pool.c.name == name)
+    return or_(allocation.c.prefix4.in_(ids), allocation.c.prefix6.in_(ids))
+
+
+def _at(address: Address) -> ColumnElement[bool]:
+    """By the scopes of the prefixes around it, so that the index of (scope, address) serves it."""
+    column = allocation.c.address4 if address.version == 4 else allocation.c.address6
+    scopes = select(prefix.c.scope).where(prefix.c.cidr.op(">>=", is_comparison=True)(address))
+    return and_(allocation.c.scope.in_(scopes), column == address)
+
+
+def _in_state(state: AllocationState) -> ColumnElement[bool]:
+    released = allocation.c.released_at
+    return released.is_(None) if state is AllocationState.HELD else released.is_not(None)
+
+
+def _allocation(row: Row[Any]) -> Allocation:
+    halves = ((row.address4, row.pool4, row.generation4), (row.address6, row.pool6, row.generation6))
+    held = tuple(HeldAddress(a, PoolName(p or ""), g) for a, p, g in halves if a is not None)
+    return Allocation(
+        owner=row.owner,
+        kind=OwnerKind(row.kind),
+        label=_label(row, held),
+        addresses=held,
+        cluster=None if row.cluster is None else ClusterName(row.cluster),
+        node=None if row.node is None else NodeName(row.node),
+        network=None if row.network is None else NetworkName(row.network),
+        container=row.container_id,
+        ifname=row.ifname,
+        name=row.name,
+        mac=row.mac,
+        about=row.about,
+        at=row.at,
+        released_at=row.released_at,
+    )
+
+
+def _label(row: Row[Any], held: tuple[HeldAddress, ...]) -> str:
+    if row.kind == OwnerKind.ATTACHMENT.value:
+        return f"container {row.container_id} interface {row.ifname} network {row.network} node {row.node}"
+    return f"{row.name} (pool {held[0].pool})"
