@@ -1,0 +1,1 @@
+"""Builds everything, once: the supervisor, a web worker, the controllers process."""

@@ -1,0 +1,110 @@
+"""The controllers process: prepares the database, then runs the loops that nothing slow may stand beside."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from fabricmgr.app import prepare, tls
+from fabricmgr.app.inside import Inside
+from fabricmgr.app.messages import Database as DatabaseOrder
+from fabricmgr.app.messages import Failed, Prepared, Serving, Waiting
+from fabricmgr.controllers import liveness, logins, retention, sweep
+from fabricmgr.controllers.leader import Leader
+from fabricmgr.controllers.outbox import positioning
+from fabricmgr.domain.errors import FabricError
+from fabricmgr.loop import Loop, Outcome
+from fabricmgr.problems import sentence
+from fabricmgr.services.passwords import Passwords
+from fabricmgr.settings import ManagerSettings
+from fabricmgr.store.leadership import Leading
+from fabricmgr.store.tx import Database
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 4
+CERTIFICATE_PERIOD = 3600.0  # seconds
+DATABASE_REFUSED = 3  # exit code
+
+
+def clock() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+def duties(database: Database, settings: ManagerSettings) -> Callable[[Leading], Sequence[Loop]]:
+    """What the leader does."""
+
+    def loop(name: str, once: Callable[[datetime], Awaitable[Outcome]], period: float) -> Loop:
+        return Loop(name, lambda: once(clock()), period)
+
+    def made(leading: Leading) -> list[Loop]:
+        return [
+            positioning(leading),
+            loop("history months", partial(retention.make_months, database), retention.PERIOD),
+            loop("retention", partial(retention.cut, database, settings), retention.PERIOD),
+            loop("logins", partial(logins.forget, database, settings), logins.PERIOD),
+            loop("blocks", partial(sweep.blocks_back, database), sweep.PERIOD),
+            loop("liveness", partial(liveness.look, database), liveness.PERIOD),
+        ]
+
+    return made
+
+
+async def run(inside: Inside) -> None:
+    """Until SIGTERM."""
+    inside.listen()
+    settings = inside.settings
+    url = await _database(inside)
+    await prepare.schema(settings, url, lambda reason: inside.report(Waiting(reason)))
+    database = await Database.open(url, clock=clock, connections=CONNECTIONS, name="controllers")
+    passwords = Passwords(secrets.token_bytes(32))
+    path = await prepare.first_start(settings, database, passwords, clock)
+    passwords.close()
+    inside.report(Prepared(str(path or "")))
+    leader = Leader(url, "leader", duties(database, settings))
+    certificate = Loop("certificate", lambda: _renew(settings, database), CERTIFICATE_PERIOD)
+    inside.report(Serving())
+    try:
+        await asyncio.gather(leader.run(), certificate.run())
+    finally:
+        await database.close()
+
+
+async def _database(inside: Inside) -> str:
+    while not isinstance(order := await inside.next(), DatabaseOrder):
+        pass
+    return order.url
+
+
+async def _renew(settings: ManagerSettings, database: Database) -> Outcome:
+    """This manager's own certificate, on each of them: its file is theirs."""
+    now = clock()
+    renewed = tls.keep_current(settings, await prepare.authority(settings, database, now), now)
+    return Outcome.done("made a new server certificate" if renewed else "the server certificate is good for longer")
+
+
+def main() -> None:
+    """Ends with a report where starting again would not help."""
+    inside = Inside()
+    try:
+        asyncio.run(_until_told(inside))
+    except FabricError as error:
+        inside.report(Failed(sentence(error), DATABASE_REFUSED))
+        raise SystemExit(DATABASE_REFUSED) from None
+
+
+async def _until_told(inside: Inside) -> None:
+    task = asyncio.create_task(run(inside))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+if __name__ == "__main__":
+    main()

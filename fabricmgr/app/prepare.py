@@ -1,0 +1,64 @@
+"""What a manager needs from its database before it serves: our schema, a name, a CA, somebody who may come in. Made once, found later."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+from fabricmgr.app import tls
+from fabricmgr.domain.errors import DatabaseUnavailable
+from fabricmgr.services import accounts, identity, installation
+from fabricmgr.services.certificates import Authority
+from fabricmgr.services.passwords import Passwords
+from fabricmgr.settings import ManagerSettings
+from fabricmgr.store import connect, migrate
+from fabricmgr.store.sealing import Sealer, load_master_key
+from fabricmgr.store.tx import Database
+
+PAUSE = 1.0  # seconds between tries while a database of the operator's is away
+
+Clock = Callable[[], datetime]
+Report = Callable[[str], None]
+
+
+def master_key_file(settings: ManagerSettings) -> Path:
+    """Where the key of all secrets lies."""
+    return settings.master_key or settings.data_dir / "master-key"
+
+
+async def schema(settings: ManagerSettings, url: str, report: Report) -> None:
+    """Wait for the database, make sure that it may hold addresses, and bring it to our schema. report: what is waited for.
+
+    Raises DatabaseUnsuitable, and DatabaseUnavailable when a migration could not get its locks."""
+    while True:
+        try:
+            if settings.database_url:
+                await connect.check_server(url)
+            await migrate.current(url)
+            break
+        except DatabaseUnavailable as error:
+            report(f"the database: {error.reason}")
+            await asyncio.sleep(PAUSE)
+    await migrate.upgrade(url, report)
+
+
+async def first_start(settings: ManagerSettings, database: Database, passwords: Passwords, clock: Clock) -> Path | None:
+    """Whatever is not there yet: the installation's id, the CA with our certificate, the first administrator.
+
+    Gives back where a password made now lies. Raises SettingRefused and DatabaseUnsuitable for a master key that does not fit."""
+    now = clock()
+    await database.run(lambda tx: installation.ensure(tx, uuid4(), now))
+    tls.keep_current(settings, await authority(settings, database, now), now)
+    return await accounts.ensure_first_administrator(database, passwords, settings.data_dir, now)
+
+
+async def authority(settings: ManagerSettings, database: Database, now: datetime) -> Authority:
+    """The CA of this database."""
+    sealer = sealer_of(settings)
+    return await database.run(lambda tx: identity.authority(tx, sealer, settings.node_certificate_lifetime, now))
+
+
+def sealer_of(settings: ManagerSettings) -> Sealer:
+    """Opens what lies sealed in the database. A key is made only where the operator named none."""
+    return load_master_key(master_key_file(settings), create=settings.master_key is None)

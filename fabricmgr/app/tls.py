@@ -1,0 +1,168 @@
+"""The server's certificate: the site's, or one of our own CA, kept in a file so that the next start answers at once; and TLS's rules."""
+
+import os
+import socket
+import ssl
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from fabricmgr.services.certificates import SERVER_LIFETIME, Authority, new_authority
+from fabricmgr.settings import ManagerSettings
+
+RENEW_BEFORE = SERVER_LIFETIME / 4
+EARLY_LIFETIME = timedelta(days=1)
+
+
+def own_file(settings: ManagerSettings) -> Path:
+    """Certificate and key of our own CA's making, in one file."""
+    return settings.data_dir / "server.pem"
+
+
+def authorities_file(settings: ManagerSettings) -> Path:
+    """What a client has to trust."""
+    return settings.data_dir / "ca.pem"
+
+
+def names(settings: ManagerSettings) -> list[str]:
+    """All names and addresses that we may be reached by: this host, where we listen, and what the operator named besides."""
+    host = settings.listen.host
+    everywhere = _is_wildcard(host)
+    found = [socket.gethostname(), "localhost", "127.0.0.1", "::1", *([] if everywhere else [host]), *settings.tls_names]
+    return list(dict.fromkeys([*found, *(outward_addresses() if everywhere else [])]))
+
+
+def outward_addresses() -> list[str]:
+    """The addresses that packets to the world would carry; nothing is sent. The networks are documentation's (RFC 5737, RFC 3849)."""
+    found = []
+    for family, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((somewhere, 9))
+                found.append(str(probe.getsockname()[0]))
+        except OSError:  # no route of that family
+            continue
+    return found
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def is_current(path: Path, authority: Authority, wanted: Sequence[str], now: datetime) -> bool:
+    """Whether the kept certificate is our CA's, carries all names and lasts."""
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    issued = certificate.issuer == authority.certificate.subject and _signed_by(certificate, authority.certificate)
+    return issued and certificate.not_valid_after_utc - RENEW_BEFORE > now and names_of(certificate) >= set(wanted)
+
+
+def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def names_of(certificate: x509.Certificate) -> set[str]:
+    """Its alternative names, as text."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    return {*found.get_values_for_type(x509.DNSName), *(str(each) for each in found.get_values_for_type(x509.IPAddress))}
+
+
+def keep_current(settings: ManagerSettings, authority: Authority, now: datetime) -> bool:
+    """Write the CAs, and a new certificate if the kept one does not do. Gives back whether there is a new one."""
+    write(authorities_file(settings), authority.authorities(), 0o644)
+    wanted, path = names(settings), own_file(settings)
+    if settings.tls_certificate is not None or is_current(path, authority, wanted, now):
+        return False
+    certificate, key = authority.issue_server(wanted, now)
+    write(path, certificate + key, 0o600)
+    return True
+
+
+def write(path: Path, text: str, mode: int) -> None:
+    """Whole or not at all, and never readable by more than it shall be."""
+    if path.exists() and path.read_text() == text:
+        return
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), mode)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(aside).replace(path)
+
+
+def files(settings: ManagerSettings) -> tuple[Path, Path]:
+    """Where certificate and key are read from."""
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        return settings.tls_certificate, settings.tls_key
+    return own_file(settings), own_file(settings)
+
+
+def check_site_certificate(settings: ManagerSettings) -> None:
+    """Raises ValueError, with a sentence, for a site's certificate that can't be served."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+        load_pem_private_key(settings.tls_key.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"tls_certificate {settings.tls_certificate} with tls_key {settings.tls_key}: {error}") from None
+
+
+class Identity:
+    """The TLS context of a worker. Certificates are put into it while it serves: handshakes from then on use them."""
+
+    def __init__(self, settings: ManagerSettings) -> None:
+        self._settings = settings
+        self._loaded = 0.0
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+        # A node shows its certificate, a person has none.
+        self.context.verify_mode = ssl.CERT_OPTIONAL
+
+    def begin(self, now: datetime) -> None:
+        """With what there is from an earlier start; at the very first, with a certificate nobody trusts, so that /readyz is answered."""
+        if not self.refresh():
+            self._load_early(now)
+
+    def refresh(self) -> bool:
+        """Load the files if they are there and changed. Gives back whether a certificate of theirs is in use."""
+        certificate, key = files(self._settings)
+        try:
+            changed = max(certificate.stat().st_mtime, key.stat().st_mtime)
+            if changed != self._loaded:
+                self.context.load_cert_chain(certificate, key)
+                self._loaded = changed
+        except (OSError, ssl.SSLError):
+            return bool(self._loaded)
+        return True
+
+    def trust(self, authorities: str) -> None:
+        """Believe client certificates of these CAs (PEM). Those believed before stay so until the process ends."""
+        self.context.load_verify_locations(cadata=authorities)
+
+    def _load_early(self, now: datetime) -> None:
+        certificate, key = new_authority("fabricmgr starts", now)
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # the library takes keys from files only
+            file.write(certificate + key)
+            file.flush()
+            self.context.load_cert_chain(file.name)
