@@ -1,6 +1,5 @@
 """Bodies of raw routes: read with a limit, decoded by msgspec, refused in our own words."""
 
-import asyncio
 import re
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -8,7 +7,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from fabricmgr.domain.errors import (
-    BodyTooLarge,
     FabricError,
     Invalid,
     MalformedBody,
@@ -21,33 +19,11 @@ from fabricmgr.web.asgi import Message, Receive, Scope, header
 
 T = TypeVar("T")
 
-PATIENCE = 30.0  # seconds for a body to arrive
 _PLACE = re.compile(r"(?P<said>.*?)(?: - at `(?P<place>[^`]*)`)?\Z", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]*)`, got `(?P<got>[^`]*)`")
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
-
-
-async def read(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises BodyTooLarge, before it is read where its length is announced, and MalformedBody when it does not come."""
-    announced = header(scope, b"content-length")
-    if announced.isdigit() and int(announced) > limit:
-        raise BodyTooLarge(limit)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise MalformedBody("the body", "the connection ended within it")
-                body += message.get("body", b"")
-                if len(body) > limit:
-                    raise BodyTooLarge(limit)
-                if not message.get("more_body"):
-                    return bytes(body)
-    except TimeoutError:
-        raise MalformedBody("the body", f"it did not come within {PATIENCE:.0f} s") from None
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

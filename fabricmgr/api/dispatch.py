@@ -12,6 +12,7 @@ from fabricmgr.domain.errors import Invalid, VersionConflict
 from fabricmgr.web import privileges
 from fabricmgr.web.asgi import App, Receive, Scope, Send, header
 from fabricmgr.web.edge import context, identify
+from fabricmgr.web.receiving import read_body
 from fabricmgr.web.responses import Answer, send_answer
 from fabricmgr.web.who import Principal, Who
 
@@ -105,7 +106,7 @@ class Dispatch:
         if route.method not in BODIES:
             return b""
         large = isinstance(route, RawRoute) and route.large
-        body = await bodies.read(scope, receive, self._limits.report if large else self._limits.body)
+        body = await read_body(scope, receive, self._limits.report if large else self._limits.body)
         bodies.check_media_type(scope, body)
         return body
 

@@ -4,14 +4,14 @@ Order of the checks, for every route alike: who is asking (401), whether a passw
 route (404), the method (501, 405), the privilege (403), the precondition (304, 412), then query and body. A check that comes later never
 answers before one that comes first, so that nothing is learnt without the right to it (DSP0266, 6, 7, 8 and 13)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from fabricmgr import dmtf
 from fabricmgr.domain.errors import (
-    BodyTooLarge,
     FabricError,
     Forbidden,
     MethodNotAllowed,
@@ -29,11 +29,13 @@ from fabricmgr.redfish.errors import rendered
 from fabricmgr.redfish.resource import Ask, Place, Site, Tree, page_of
 from fabricmgr.web.asgi import Receive, Scope, Send
 from fabricmgr.web.edge import context, identify
+from fabricmgr.web.receiving import read_body
 from fabricmgr.web.responses import Answer, Headers, encode, ok, presentable, problem_headers, send_answer
 from fabricmgr.web.who import Anonymous, Principal, source
 
 METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE")
 MAX_BODY = 1 << 20
+Read = Callable[[], Awaitable[bytes]]
 _EVERY: Headers = ((b"odata-version", b"4.0"), (b"cache-control", b"no-cache"))
 
 
@@ -90,7 +92,7 @@ class Layer:
         _check_method(heard.method, place.methods)
         _check_accept(heard, "application/json")
         ask = Ask(self._site, principal, _canonical(heard.path, place), place.params, self._clock(), source(scope))
-        return await self._of_place(heard, place, ask, receive)
+        return await self._of_place(heard, place, ask, partial(read_body, scope, receive, MAX_BODY))
 
     async def _who(self, scope: Scope, heard: Heard, place: Place | None, document: Document | None) -> Principal:
         reads_open = document is not None or (place is not None and place.resource.open_to_all and not place.collection)
@@ -104,9 +106,9 @@ class Layer:
             raise PasswordChangeRequired(principal.name)
         return principal
 
-    async def _of_place(self, heard: Heard, place: Place, ask: Ask, receive: Receive) -> Answer:
+    async def _of_place(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer:
         if place.collection:
-            return await self._of_collection(heard, place, ask, receive)
+            return await self._of_collection(heard, place, ask, read)
         # The entity is looked up before the privilege is decided only where owning it may be the privilege.
         if place.resource.own is None:
             _check_privilege(place, heard.method, ask.principal, own=False)
@@ -121,17 +123,17 @@ class Layer:
             await place.resource.delete(ask, entity, quoted)
             return Answer(204)
         if heard.method == "PATCH" and place.resource.patch is not None:
-            raw = parse(await _read(receive), heard.headers.get("content-type", ""))
+            raw = parse(await read(), heard.headers.get("content-type", ""))
             body = checked(raw, place.resource.patchable, place.resource.body(entity), creating=False)
             entity = await place.resource.patch(ask, entity, body, quoted)
         return _shown(place, ask.uri, entity, query)
 
-    async def _of_collection(self, heard: Heard, place: Place, ask: Ask, receive: Receive) -> Answer:
+    async def _of_collection(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer:
         if not (heard.method == "POST" and place.resource.login):
             _check_privilege(place, heard.method, ask.principal, own=False)
         query = queries.read(heard.query, collection=True)
         if heard.method == "POST":
-            return await self._create(heard, place, ask, receive)
+            return await self._create(heard, place, ask, read)
         members = place.resource.members
         if members is None:
             raise NotFound("resource", heard.path)
@@ -149,11 +151,11 @@ class Layer:
         entity = await found.resource.get(Ask(ask.site, ask.principal, uri, found.params, ask.now, ask.source))
         return _shown(found, uri, entity, query)
 
-    async def _create(self, heard: Heard, place: Place, ask: Ask, receive: Receive) -> Answer:
+    async def _create(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer:
         create = place.resource.create
         if create is None:
             raise MethodNotAllowed(heard.method, ", ".join(place.methods))
-        body = checked(parse(await _read(receive), heard.headers.get("content-type", "")), place.resource.creatable, {}, creating=True)
+        body = checked(parse(await read(), heard.headers.get("content-type", "")), place.resource.creatable, {}, creating=True)
         made = await create(ask, body)
         uri = f"{ask.uri}/{made.id}"
         found = Place(place.resource, False, {})
@@ -269,14 +271,3 @@ def _headers(scope: Scope) -> dict[str, str]:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         found[key] = f"{found[key]}, {text}" if key in found else text
     return found
-
-
-async def _read(receive: Receive) -> bytes:
-    raw = bytearray()
-    while True:
-        message = await receive()
-        raw += message.get("body", b"")
-        if len(raw) > MAX_BODY:
-            raise BodyTooLarge(MAX_BODY)
-        if not message.get("more_body"):
-            return bytes(raw)
