@@ -10,7 +10,17 @@ from fabricmgr.agent.links import Kernel, guarded_ports
 from fabricmgr.agent.survey import Surveyed, survey
 from fabricmgr.domain.errors import KernelRefused
 from fabricmgr.netlink import nft, nft_rules, sysctl
-from fabricmgr.netlink.links import Link, add_address, addresses, all_links, create_bridge, delete_link, link_named, set_link
+from fabricmgr.netlink.links import (
+    Link,
+    add_address,
+    addresses,
+    all_links,
+    create_bridge,
+    delete_address,
+    delete_link,
+    link_named,
+    set_link,
+)
 from fabricmgr.netlink.routes import PROTOCOL, Route, lay, routes, withdraw
 
 Address = IPv4Address | IPv6Address
@@ -64,6 +74,11 @@ class NetworkPlan:
         return (b"\x0a\x59" + sha256(self.name.encode()).digest()[:4]).hex(":")
 
     @property
+    def bridge_alias(self) -> str:
+        """On a bridge that we made."""
+        return f"fabricmgr bridge {nft_rules.network_label(self.name)}"
+
+    @property
     def table(self) -> nft.Table:
         return nft_rules.network_table(self.name, self.bridge_name, self.sources, self.direct, self.masquerade)
 
@@ -112,7 +127,9 @@ def ensure(kernel: Kernel, plan: NetworkPlan, seen: Sequence[Surveyed] | None = 
 
 
 def remove(kernel: Kernel, plan: NetworkPlan) -> None:
-    """Take away what `ensure` made: routes, tables, and the bridge unless foreign ports are on it. Raises KernelRefused."""
+    """Take away what `ensure` made: routes, tables, gateway addresses, and the bridge if we made it and no port is on it.
+
+    Raises KernelRefused."""
     bridge = link_named(kernel.route, plan.bridge_name)
     ours = {route.prefix for route in _wanted(plan, bridge.index if bridge else 0, ())}
     for route in routes(kernel.route, protocol=PROTOCOL):
@@ -120,8 +137,13 @@ def remove(kernel: Kernel, plan: NetworkPlan) -> None:
             withdraw(kernel.route, route)
     for family in (nft.INET, nft.BRIDGE):
         nft.delete(kernel.netfilter, family, nft_rules.table_name(plan.name))
-    if bridge and not all_links(kernel.route, master=bridge.index):
+    if bridge is None:
+        return
+    if bridge.alias == plan.bridge_alias and not all_links(kernel.route, master=bridge.index):
         delete_link(kernel.route, bridge.name)
+        return
+    for gateway in plan.gateways:
+        delete_address(kernel.route, bridge, gateway)
 
 
 # --- the bridge ----------------------------------------------------------------------------------------------------------------
@@ -131,7 +153,7 @@ def _ensure_bridge(kernel: Kernel, plan: NetworkPlan) -> tuple[Link, list[str]]:
     mended = []
     bridge = link_named(kernel.route, plan.bridge_name)
     if bridge is None:
-        create_bridge(kernel.route, plan.bridge_name, plan.bridge_mac, plan.mtu)
+        create_bridge(kernel.route, plan.bridge_name, plan.bridge_mac, plan.mtu, plan.bridge_alias)
         mended.append(f"bridge {plan.bridge_name} was missing")
         bridge = link_named(kernel.route, plan.bridge_name)
     if bridge is None or bridge.kind != "bridge":
@@ -148,14 +170,19 @@ def _ensure_bridge(kernel: Kernel, plan: NetworkPlan) -> tuple[Link, list[str]]:
 
 
 def _ensure_bridge_settings(kernel: Kernel, plan: NetworkPlan, bridge: Link) -> list[str]:
-    """MAC and MTU are set outright: a bridge without takes its ports' lowest, and changes under every pod."""
+    """MAC and MTU are set outright: a bridge without takes its ports' lowest, and changes under every pod.
+
+    Of a bridge that we found, and did not make, the MAC stays what it is, and the MTU is never lowered."""
     mended = []
-    if bridge.mtu != plan.mtu:
+    ours = bridge.alias == plan.bridge_alias
+    mac = plan.bridge_mac if ours else bridge.mac
+    if bridge.mtu < plan.mtu or (ours and bridge.mtu != plan.mtu):
         set_link(kernel.route, bridge, f"set the MTU of {bridge.name} to {plan.mtu}", mtu=plan.mtu)
         mended.append(f"MTU of {bridge.name} was {bridge.mtu}, is {plan.mtu}")
-    if bridge.mac != plan.bridge_mac:
-        set_link(kernel.route, bridge, f"set the MAC of {bridge.name}", mac=plan.bridge_mac)
-        mended.append(f"MAC of {bridge.name} was {bridge.mac}, is {plan.bridge_mac}")
+    if bridge.mac != mac or not ours:
+        set_link(kernel.route, bridge, f"set the MAC of {bridge.name}", mac=mac)
+    if bridge.mac != mac:
+        mended.append(f"MAC of {bridge.name} was {bridge.mac}, is {mac}")
     if not bridge.up:
         set_link(kernel.route, bridge, f"take {bridge.name} up", up=True)
         mended.append(f"{bridge.name} was down")

@@ -1,7 +1,7 @@
 """Links and their addresses over rtnetlink: what is there, and the few changes that are made outside an ADD."""
 
 from dataclasses import dataclass
-from errno import EEXIST, ENODEV
+from errno import EADDRNOTAVAIL, EEXIST, ENODEV
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from struct import Struct
 
@@ -103,12 +103,13 @@ def all_links(sock: NetlinkSocket, master: int = 0) -> list[Link]:
     return [link for link in links if not master or link.master == master]
 
 
-def create_bridge(sock: NetlinkSocket, name: str, mac: str, mtu: int) -> None:
-    """Make a bridge, up, with a MAC and MTU of its own: without them it takes its ports' lowest. There already: nothing.
+def create_bridge(sock: NetlinkSocket, name: str, mac: str, mtu: int, alias: str) -> None:
+    """Make a bridge, up, with a MAC and MTU of its own: without them it takes its ports' lowest. alias: says whose it is.
 
     Raises KernelRefused."""
     body = link_body(0, True, text(NAME, name), attr(ADDRESS, mac_bytes(mac)), u32(MTU, mtu), nest(LINKINFO, text(INFO_KIND, "bridge")))
-    sock.exchange([message(NEWLINK, Flag.CREATE | Flag.EXCL, body)], [f"make bridge {name}"], ignore=frozenset((EEXIST,)))
+    named = message(SETLINK, 0, link_body(0, None, text(NAME, name), text(ALIAS, alias)))
+    sock.exchange([message(NEWLINK, Flag.CREATE | Flag.EXCL, body), named], [f"make bridge {name}", f"name bridge {name}"])
 
 
 def set_link(sock: NetlinkSocket, link: Link, step: str, up: bool | None = None, mtu: int = 0, mac: str = "") -> None:
@@ -151,11 +152,20 @@ def port_settings(name: str, hairpin: bool, isolated: bool) -> bytearray:
 
 def add_address(sock: NetlinkSocket, link: Link, address: Interface) -> None:
     """Put an address on a link, without duplicate detection; there already: nothing. Raises KernelRefused."""
-    body = ADDRESS_HEADER.pack(FAMILY[address.version], address.network.prefixlen, 0, 0, link.index)
-    attrs = attr(_IFA_LOCAL, address.ip.packed) + attr(_IFA_ADDRESS, address.ip.packed)
-    attrs += u32(_IFA_FLAGS, NO_DETECTION) if address.version == 6 else b""
-    request = message(NEWADDR, Flag.CREATE | Flag.EXCL, body + attrs)
+    attrs = u32(_IFA_FLAGS, NO_DETECTION) if address.version == 6 else b""
+    request = message(NEWADDR, Flag.CREATE | Flag.EXCL, _address_body(link, address) + attrs)
     sock.exchange([request], [f"add {address} to {link.name}"], ignore=frozenset((EEXIST,)))
+
+
+def delete_address(sock: NetlinkSocket, link: Link, address: Interface) -> None:
+    """Take an address off a link; none there: nothing. Raises KernelRefused."""
+    request = message(DELADDR, 0, _address_body(link, address))
+    sock.exchange([request], [f"take {address} off {link.name}"], ignore=frozenset((EADDRNOTAVAIL,)))
+
+
+def _address_body(link: Link, address: Interface) -> bytes:
+    header = ADDRESS_HEADER.pack(FAMILY[address.version], address.network.prefixlen, 0, 0, link.index)
+    return header + attr(_IFA_LOCAL, address.ip.packed) + attr(_IFA_ADDRESS, address.ip.packed)
 
 
 def addresses(sock: NetlinkSocket, index: int = 0) -> list[tuple[int, Interface]]:

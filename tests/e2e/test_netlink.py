@@ -75,8 +75,8 @@ def test_an_error_that_counts_as_success_is_passed_over(node_ns: Namespace) -> N
     def body() -> bool:
         with NetlinkSocket() as sock:
             sock.exchange([rename("x"), bridge("one")], ["a", "b"], ignore=frozenset((ENODEV,)))
-            create_bridge(sock, "one", "0a:59:00:00:00:01", 1500)
-            return delete_link(sock, "one") and not delete_link(sock, "one")
+            create_bridge(sock, "two", "0a:59:00:00:00:01", 1500, "ours")
+            return delete_link(sock, "two") and not delete_link(sock, "two")
 
     assert run_in(node_ns, body)
 

@@ -9,6 +9,7 @@ import pytest
 from fabricmgr.agent import networks
 from fabricmgr.agent.links import Kernel
 from fabricmgr.agent.networks import NetworkPlan, RemoteRoute
+from fabricmgr.domain.errors import KernelRefused
 from tests.support.attaching import BLOCKS, NODE, SOURCES, add, check, ensure, remove, subjects_of
 from tests.support.namespaces import MakeNamespace, make_ns, node_ns, pod_ns, run_in, wire
 from tests.support.netns import Namespace
@@ -97,6 +98,39 @@ def test_a_removed_network_leaves_nothing_of_ours(node_ns: Namespace) -> None:
     assert "fm-podnet" not in node_ns.run("ip", "link").stdout
     assert node_ns.run("nft", "list", "ruleset").stdout == ""
     assert node_ns.run("ip", "route", "show", "proto", "102").stdout == ""
+
+
+def test_a_bridge_that_was_there_keeps_its_mac_and_outlives_the_network(node_ns: Namespace, pod_ns: MakePod) -> None:
+    node_ns.run("ip", "link", "add", "br0", "type", "bridge")
+    node_ns.run("ip", "link", "set", "br0", "mtu", "9000")
+    before = mac_of(node_ns, "br0")
+    plan = replace(NODE, bridge="br0")
+
+    ensure(node_ns, plan)
+    pod = pod_ns()
+    attached = add(node_ns, pod, "10.10.0.2 2001:db8:10::2", bridge="br0")
+    reached = pod.ping("169.254.1.1")
+    during = mac_of(node_ns, "br0")
+    remove(node_ns, pod, attached.host_name)
+    run_in(node_ns, lambda: networks.remove(Kernel(), plan))
+
+    assert reached
+    assert before == during == mac_of(node_ns, "br0")
+    assert "mtu 9000" in node_ns.run("ip", "link", "show", "br0").stdout
+    assert "169.254.1.1" not in node_ns.run("ip", "address", "show", "br0").stdout
+    assert ensure(node_ns, plan).mended
+    assert ensure(node_ns, plan).mended == ()
+
+
+def test_a_link_of_the_bridges_name_that_is_none_is_refused(node_ns: Namespace) -> None:
+    node_ns.run("ip", "link", "add", "br0", "type", "veth", "peer", "name", "br1")
+
+    with pytest.raises(KernelRefused, match="no bridge"):
+        ensure(node_ns, replace(NODE, bridge="br0"))
+
+
+def mac_of(where: Namespace, name: str) -> str:
+    return where.run("ip", "-br", "link", "show", name).stdout.split()[2]
 
 
 def two_nodes(make_ns: MakeNamespace) -> tuple[Namespace, Namespace, NetworkPlan, NetworkPlan]:
