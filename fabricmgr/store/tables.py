@@ -41,7 +41,7 @@ def _time(name: str, *, nullable: bool = False, key: bool = False) -> Column[Any
 
 
 def _version() -> Column[int]:
-    return Column("version", BigInteger, nullable=False, server_default="1")
+    return Column("version", BigInteger, nullable=False, server_default=text("1"))
 
 
 def _text(name: str, *check: CheckConstraint, default: str | None = None) -> Column[str]:
@@ -80,7 +80,7 @@ pool = Table(
     METADATA,
     _id(),
     Column("cluster_id", Integer, ForeignKey("cluster.id"), index=True),
-    Column("scope", Integer, nullable=False, server_default="0"),
+    Column("scope", Integer, nullable=False, server_default=text("0")),
     Column("name", Text, nullable=False, unique=True),
     _text("purpose", _one_of("purpose", "Pod", "Service", "Node", "FabricLink", "Loopback", "Management")),
     Column("cooldown", Interval, CheckConstraint("cooldown >= '0 s'"), nullable=False, server_default=text("'60 s'")),
@@ -130,7 +130,7 @@ network = Table(
     _id(),
     Column("cluster_id", Integer, ForeignKey("cluster.id"), nullable=False),
     _text("name"),
-    Column("mtu", Integer, CheckConstraint("mtu between 1280 and 65535"), nullable=False, server_default="1500"),
+    Column("mtu", Integer, CheckConstraint("mtu between 1280 and 65535"), nullable=False, server_default=text("1500")),
     _flag("masquerade", "false"),
     _text("routing", _one_of("routing", "host-gw", "none"), default="host-gw"),
     _text("decide", _one_of("decide", "agent", "namespaces", "manager"), default="agent"),
@@ -163,7 +163,7 @@ node = Table(
     Column("addresses", ARRAY(INET), nullable=False, server_default="{}"),
     _json("interfaces", "[]"),
     _json("free"),
-    Column("report_age_ms", Integer, nullable=False, server_default="0"),
+    Column("report_age_ms", Integer, nullable=False, server_default=text("0")),
     _text("desired_acted", default=""),
     _time("seen_at", nullable=True),
     _time("created_at"),
@@ -201,8 +201,8 @@ block = Table(
     Column("scope", Integer, nullable=False),
     _text("state", _one_of("state", "unclaimed", "pending", "confirmed", "releasing", "central", "held_back")),
     Column("node_id", Integer, ForeignKey("node.id")),
-    Column("claim", Integer, nullable=False, server_default="0"),
-    Column("generation", BigInteger, nullable=False, server_default="0"),
+    Column("claim", Integer, nullable=False, server_default=text("0")),
+    Column("generation", BigInteger, nullable=False, server_default=text("0")),
     _time("since"),
     _time("rested_at", nullable=True),
     PrimaryKeyConstraint("prefix_id", "cidr"),
@@ -334,7 +334,7 @@ audit = Table(
     _text("method"),
     _text("path"),
     Column("status", Integer, nullable=False),
-    Column("repeated", Integer, nullable=False, server_default="1"),
+    Column("repeated", Integer, nullable=False, server_default=text("1")),
     _json("detail"),
     Index(None, "at"),
 )
