@@ -88,7 +88,7 @@ class Reporter:
     # --- what is wrong ---
 
     def _findings(self) -> tuple[list[str], list[str]]:
-        faults, risks = self._of_manager(), self._of_self()
+        faults, risks = [*self._of_manager(), *self._of_self()], list[str]()
         installed = conflist.remembered(self._agent.settings.data_dir)
         directory, own = (Path(installed.conf_dir), installed.conf_file) if installed else (None, "")
         try:
