@@ -13,7 +13,7 @@ from fabricmgr.app import prepare, tls
 from fabricmgr.app.inside import Inside
 from fabricmgr.app.messages import Database as DatabaseOrder
 from fabricmgr.app.messages import Failed, Prepared, Serving, Waiting
-from fabricmgr.controllers import liveness, logins, retention, sweep
+from fabricmgr.controllers import identities, liveness, logins, retention, sweep, thresholds
 from fabricmgr.controllers.leader import Leader
 from fabricmgr.controllers.outbox import positioning
 from fabricmgr.domain.errors import FabricError
@@ -49,6 +49,9 @@ def duties(database: Database, settings: ManagerSettings) -> Callable[[Leading],
             loop("retention", partial(retention.cut, database, settings), retention.PERIOD),
             loop("logins", partial(logins.forget, database, settings), logins.PERIOD),
             loop("blocks", partial(sweep.blocks_back, database), sweep.PERIOD),
+            loop("empty central blocks", partial(thresholds.empty_central, database), thresholds.EMPTY_PERIOD),
+            loop("thresholds", partial(thresholds.watch, database), thresholds.PERIOD),
+            loop("identities", partial(identities.forget, database), identities.PERIOD),
             loop("liveness", partial(liveness.look, database), liveness.PERIOD),
         ]
 

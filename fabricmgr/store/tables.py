@@ -115,6 +115,14 @@ reservation = Table(
     _text("reason"),
     _time("at"),
 )
+pool_mark = Table(
+    "pool_mark",
+    METADATA,
+    Column("pool_id", Integer, ForeignKey("pool.id", ondelete="CASCADE"), primary_key=True),
+    Column("family", Integer, CheckConstraint("family in (4, 6)"), primary_key=True, autoincrement=False),
+    Column("mark", Integer, CheckConstraint("mark between 1 and 100"), primary_key=True, autoincrement=False),
+    _time("since"),
+)
 supply = Table(
     "supply",
     METADATA,
