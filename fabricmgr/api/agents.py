@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from fabricmgr import wire
@@ -36,8 +37,7 @@ ATTACHMENT = "/v1/attachments/{network}/{container}/{ifname}"
 
 @dataclass
 class Door:
-    """Lets so many in at once, and so many wait; the others are told to come again, so that
-    a thousand agents after an outage leave room for everybody else."""
+    """Lets so many in at once, and so many wait. Others are told to come again: a thousand agents after an outage leave room."""
 
     at_once: int
     _turns: asyncio.Semaphore = field(init=False)
@@ -50,7 +50,11 @@ class Door:
         if self._inside >= self.at_once + MOST_WAITING_REPORTS:
             raise Busy("taking reports", 1)
         self._inside += 1
-        await self._turns.acquire()
+        try:
+            await self._turns.acquire()
+        except BaseException:
+            self._inside -= 1
+            raise
 
     async def __aexit__(self, *raised: object) -> None:
         self._inside -= 1
@@ -200,6 +204,7 @@ async def first_of(ticket: "asyncio.Future[None]", stopping: asyncio.Event, limi
     """Wait for a wake, for the end of this process, or for `limit` seconds."""
     ends = asyncio.create_task(stopping.wait())
     try:
-        await asyncio.wait([ticket, ends], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        waits: list[asyncio.Future[Any]] = [ticket, ends]
+        await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
     finally:
         ends.cancel()

@@ -1,5 +1,6 @@
 """What the routes work with, and what each framework route is given of its request."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,8 @@ from fabricmgr.domain.page import DEFAULT_LIMIT, Page
 from fabricmgr.services.accounts import Gate
 from fabricmgr.services.passwords import Passwords
 from fabricmgr.settings import ManagerSettings
+from fabricmgr.store.listen import Listener
+from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Database, Tx
 from fabricmgr.web.responses import Answer
 from fabricmgr.web.who import Principal, Who, source
@@ -28,6 +31,9 @@ class Parts:
     who: Who
     gate: Gate
     passwords: Passwords
+    sealer: Sealer
+    listener: Listener
+    stopping: asyncio.Event
     settings: ManagerSettings
     clock: Callable[[], datetime]
 
