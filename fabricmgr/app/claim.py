@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from fabricmgr.settings import Listen
 
 LOCK = "manager.lock"
 BACKLOG = 4096
+
+
+def raise_descriptor_limit() -> None:
+    """As many open connections as we may have: the usual 1,024 are fewer than the long polls of a large site."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def claim_data_dir(data_dir: Path) -> int:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from fabricmgr.app import tls
 from fabricmgr.domain.errors import DatabaseUnavailable
-from fabricmgr.services import accounts, identity, installation
+from fabricmgr.services import accounts, clusters, identity, installation
 from fabricmgr.services.certificates import Authority
 from fabricmgr.services.passwords import Passwords
 from fabricmgr.settings import ManagerSettings
@@ -44,11 +44,12 @@ async def schema(settings: ManagerSettings, url: str, report: Report) -> None:
 
 
 async def first_start(settings: ManagerSettings, database: Database, passwords: Passwords, clock: Clock) -> Path | None:
-    """Whatever is not there yet: the installation's id, the CA with our certificate, the first administrator.
+    """Whatever is not there yet: the installation's id, the default cluster, the CA with our certificate, the first administrator.
 
     Gives back where a password made now lies. Raises SettingRefused and DatabaseUnsuitable for a master key that does not fit."""
     now = clock()
     await database.run(lambda tx: installation.ensure(tx, uuid4(), now))
+    await database.run(lambda tx: clusters.ensure_default(tx, now))
     tls.keep_current(settings, await authority(settings, database, now), now)
     return await accounts.ensure_first_administrator(database, passwords, settings.data_dir, now)
 

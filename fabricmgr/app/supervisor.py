@@ -55,6 +55,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Gives back the exit code. Raises Refusal for what the operator has to mend."""
+        claim.raise_descriptor_limit()
         lock = claim.claim_data_dir(self._settings.data_dir)
         try:
             with self._signals():

@@ -8,6 +8,7 @@ from fabricmgr.store.tx import Tx
 
 AHEAD = 2  # months beside the current one
 BATCH = 10_000  # rows deleted in one transaction
+LOCK_WAIT = 300  # milliseconds that writers of history may wait behind us
 
 _EXISTING = text(
     """
@@ -35,22 +36,29 @@ async def existing(tx: Tx) -> list[str]:
 
 
 async def make(tx: Tx, first: datetime) -> int:
-    """Make a month's table, beside the history and then as part of it, since making it in place would lock out all writers for longer.
+    """Make a month's table. Rows of that month that the default partition caught move there. Gives back how many.
 
-    Rows of that month that the default partition caught move there first. Gives back how many."""
+    The history itself is locked for these milliseconds: an insert that had chosen the default partition and then waited for it would fail,
+    since by then the row belongs elsewhere. A lock that does not come at once is given up, so that nobody queues behind us for long."""
     name, begin, end = partition(first), first.isoformat(), month(first, 1).isoformat()
+    await _lock(tx)
     await tx.change(text(f"create table {name} (like history including defaults)"))
-    # Nobody adds to the default partition from here on: a row of this month in it would make the last step fail.
-    await tx.change(text("lock table history_default in access exclusive mode"))
     caught = f"delete from history_default where at >= '{begin}' and at < '{end}' returning *"
     moved = await tx.change(text(f"with caught as ({caught}) insert into {name} select * from caught"))
     await tx.change(text(f"alter table history attach partition {name} for values from ('{begin}') to ('{end}')"))
     return moved
 
 
+async def _lock(tx: Tx) -> None:
+    await tx.change(text(f"set local lock_timeout = {LOCK_WAIT}"))
+    await tx.change(text("lock table history in access exclusive mode"))
+
+
 async def drop_before(tx: Tx, keep_from: datetime) -> list[str]:
     """Drop the months that ended before. Gives back their names."""
     old = [name for name in await existing(tx) if name < partition(month(keep_from))]
+    if old:
+        await _lock(tx)
     for name in old:
         await tx.change(text(f"drop table {name}"))
     return old
