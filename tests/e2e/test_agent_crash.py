@@ -104,7 +104,6 @@ def test_killed_anywhere_in_del_the_pod_goes_all_the_same(here: Node, pod_ns: Ma
 
         fused.light(step)
         assert here.delete(f"a{step}", pod).exit == 0
-        reaped = not here.links()[1:] or fused.process.running is None
         ended = fused.burnt()
         here.start_agent()
 
@@ -118,6 +117,6 @@ def test_killed_anywhere_in_del_the_pod_goes_all_the_same(here: Node, pod_ns: Ma
         assert here.delete(f"k{step}", other).exit == 0
         nothing_is_left(here)
         here.agent.kill()
-        if not ended and reaped:
+        if not ended:
             return
     raise AssertionError("DEL never came to its end")
