@@ -3,14 +3,15 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select
+from sqlalchemy import ColumnElement, Row, and_, false, or_, select
 
-from fabricmgr.domain.addresses import Address
+from fabricmgr.domain.addresses import Address, Prefix
 from fabricmgr.domain.allocation import Allocation, AllocationFilter, AllocationState, HeldAddress
 from fabricmgr.domain.names import ClusterName, NetworkName, NodeName, PoolName
 from fabricmgr.domain.owner import OwnerKind
 from fabricmgr.store.tables import allocation, cluster, node, pool, prefix
 from fabricmgr.store.tx import Tx
+from fabricmgr.store.usage_rows import lies_in
 
 _PREFIX4, _PREFIX6 = prefix.alias("prefix4"), prefix.alias("prefix6")
 _POOL4, _POOL6 = pool.alias("pool4"), pool.alias("pool6")
@@ -33,7 +34,10 @@ _ALLOCATIONS = (
 
 async def find(tx: Tx, wanted: AllocationFilter, after: UUID | None, limit: int) -> list[Allocation]:
     """By owner's key, which is their primary key."""
-    asked = _ALLOCATIONS.where(*_conditions(wanted)).order_by(allocation.c.owner).limit(limit)
+    conditions = _conditions(wanted)
+    if wanted.pool is not None:
+        conditions.append(await _of_pool(tx, wanted.pool))
+    asked = _ALLOCATIONS.where(*conditions).order_by(allocation.c.owner).limit(limit)
     if after is not None:
         asked = asked.where(allocation.c.owner > after)
     return [_allocation(row) for row in await tx.all(asked)]
@@ -41,7 +45,6 @@ async def find(tx: Tx, wanted: AllocationFilter, after: UUID | None, limit: int)
 
 def _conditions(wanted: AllocationFilter) -> list[ColumnElement[bool]]:
     plain = (
-        (_of_pool(wanted.pool) if wanted.pool else None),
         (allocation.c.node_id.in_(select(node.c.id).where(node.c.name == wanted.node)) if wanted.node else None),
         (allocation.c.cluster_id.in_(select(cluster.c.id).where(cluster.c.name == wanted.cluster)) if wanted.cluster else None),
         (allocation.c.network == wanted.network if wanted.network else None),
@@ -54,16 +57,21 @@ def _conditions(wanted: AllocationFilter) -> list[ColumnElement[bool]]:
     return [each for each in plain if each is not None]
 
 
-def _of_pool(name: PoolName) -> ColumnElement[bool]:
-    ids = select(prefix.c.id).join(pool, pool.c.id == prefix.c.pool_id).where(pool.c.name == name)
-    return or_(allocation.c.prefix4.in_(ids), allocation.c.prefix6.in_(ids))
+async def _of_pool(tx: Tx, name: PoolName) -> ColumnElement[bool]:
+    """By the ranges of its prefixes, so that a small pool among a million addresses is found by the index of addresses."""
+    rows = await tx.all(select(prefix.c.cidr, prefix.c.scope).join(pool, pool.c.id == prefix.c.pool_id).where(pool.c.name == name))
+    return or_(false(), *(and_(allocation.c.scope == row.scope, lies_in(_column(row.cidr), row.cidr)) for row in rows))
+
+
+def _column(thing: Address | Prefix) -> ColumnElement[Any]:
+    columns = allocation.c
+    return columns.address4 if thing.version == 4 else columns.address6
 
 
 def _at(address: Address) -> ColumnElement[bool]:
     """By the scopes of the prefixes around it, so that the index of (scope, address) serves it."""
-    column = allocation.c.address4 if address.version == 4 else allocation.c.address6
     scopes = select(prefix.c.scope).where(prefix.c.cidr.op(">>=", is_comparison=True)(address))
-    return and_(allocation.c.scope.in_(scopes), column == address)
+    return and_(allocation.c.scope.in_(scopes), _column(address) == address)
 
 
 def _in_state(state: AllocationState) -> ColumnElement[bool]:

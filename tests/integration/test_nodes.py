@@ -1,5 +1,6 @@
 """Nodes given up, and what each node is told it should be."""
 
+import asyncio
 import secrets
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from fabricmgr.domain.addresses import parse_prefix
-from fabricmgr.domain.errors import InUse, NodeIsGone, TokenRefused
+from fabricmgr.domain.errors import InUse, NodeIsGone, NotFound, TokenRefused
 from fabricmgr.domain.names import DEFAULT_CLUSTER, network_name, node_name, pool_name
 from fabricmgr.domain.network import NetworkChange, NetworkDraft, Routing
 from fabricmgr.domain.node import NodeState, TokenPolicy
@@ -167,3 +168,47 @@ async def test_a_node_that_comes_back_after_it_was_given_up_needs_a_new_token(da
         async with database.read() as tx:
             back = await tx.only(select(node.c.state, node.c.gone_at).where(node.c.name == "n2"))
     assert (back.state, back.gone_at) == ("enrolled", None)
+
+
+async def test_agents_that_wait_share_one_look_and_none_gets_one_begun_before_it_asked(database_url: str) -> None:
+    async with opened(database_url) as database:
+        ids = await prepare(database)
+        views = desired.Views(database)
+
+        many = await asyncio.gather(*(views.get(DEFAULT_CLUSTER) for _ in range(50)))
+        early = asyncio.create_task(views.get(DEFAULT_CLUSTER))
+        await asyncio.sleep(0)
+        await database.run(lambda tx: insert_block(tx, "10.0.0.0/26", "confirmed", ids["n1"]))
+        late = await views.get(DEFAULT_CLUSTER)
+        await early
+
+    assert all(each is many[0] for each in many)
+    assert [each.prefix for each in late.document(ids["n1"]).blocks] == ["10.0.0.0/26"]
+    assert late.version(ids["n1"]) != many[0].version(ids["n1"])
+
+
+async def test_a_look_that_fails_fails_those_who_wait_and_no_later_one(database_url: str) -> None:
+    async with opened(database_url) as database:
+        views = desired.Views(database)
+
+        with pytest.raises(NotFound):
+            await views.get(DEFAULT_CLUSTER)
+        ids = await prepare(database)
+
+        assert (await views.get(DEFAULT_CLUSTER)).document(ids["n2"]).node == "n2"
+
+
+async def test_a_block_names_what_is_kept_out_of_it_around_it_or_in_it(database_url: str) -> None:
+    async with opened(database_url) as database:
+        ids = await prepare(database)
+
+        async def fill(tx: Tx) -> None:
+            for text in ("10.0.0.8/30", "10.0.0.12/32", "10.0.0.128/25", "10.0.0.250/32"):
+                await pools.reserve(tx, pool_name("pods"), parse_prefix(text), "printers", "anna", NOW)
+            for text in ("10.0.0.0/26", "10.0.0.64/26", "10.0.0.128/26"):
+                await insert_block(tx, text, "confirmed", ids["n1"])
+
+        await database.run(fill)
+        found = await desired_of(database, ids["n1"])
+
+    assert [each.reserved for each in found.blocks] == [["10.0.0.0", "10.0.0.8/30", "10.0.0.12"], [], ["10.0.0.128/26"]]
