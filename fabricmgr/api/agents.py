@@ -13,8 +13,9 @@ from fabricmgr.api.direct import read_generation
 from fabricmgr.api.dispatch import Ask, RawRoute
 from fabricmgr.domain.account import NodePrincipal
 from fabricmgr.domain.errors import Busy, HelloRequired, Invalid, MissingField
-from fabricmgr.services import attachments, blocks, desired, identity, reports
+from fabricmgr.services import attachments, blocks, identity, reports
 from fabricmgr.services.attachments import Desk
+from fabricmgr.services.desired import Views
 from fabricmgr.services.hello import hello
 from fabricmgr.services.reports import Inbox
 from fabricmgr.store import heartbeat_rows
@@ -69,6 +70,7 @@ class AgentRoutes:
     desk: Desk
     inbox: Inbox
     listener: Listener
+    views: Views
     sealer: Sealer
     certificate_lifetime: timedelta
     door: Door
@@ -142,10 +144,9 @@ class AgentRoutes:
         ends = clock() + wait
         while True:
             ticket = self.listener.ticket(OUTBOX_CHANNEL)
-            async with self.database.read() as tx:
-                found = await desired.of_node(tx, node.node_id)
-            if found.version != version:
-                return ok(found)
+            view = await self.views.get(node.cluster)
+            if view.version(node.node_id) != version:
+                return ok(view.document(node.node_id))
             if clock() >= ends or self.stopping.is_set():
                 return Answer(304)
             await first_of(ticket, self.stopping, ends - clock())

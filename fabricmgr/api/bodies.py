@@ -66,7 +66,10 @@ def _refusal(text: str, body: bytes, kind: type[Any]) -> FabricError:
         return MissingField(_join(where, missing["field"]), "a value")
     if unknown := _UNKNOWN.match(said):
         return unknown_field(unknown["field"], fields_of(kind), where)
-    value = _value_at(body, place)
+    try:
+        value = _value_at(body, place)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return MalformedBody("the body", str(error))
     if wrong := _EXPECTED.match(said):
         return WrongType(where or "the body", value, wrong["expected"])
     return Invalid(where or "the body", value, said[:1].lower() + said[1:])

@@ -21,6 +21,7 @@ from fabricmgr.domain.account import Lockout
 from fabricmgr.domain.errors import FabricError
 from fabricmgr.services.accounts import Gate
 from fabricmgr.services.attachments import Desk
+from fabricmgr.services.desired import Views
 from fabricmgr.services.passwords import Passwords
 from fabricmgr.services.reports import Inbox
 from fabricmgr.settings import ManagerSettings
@@ -130,6 +131,7 @@ def raw_routes(parts: Parts, stores: Stores, scrape: Scrape, version: str) -> li
         desk=desk,
         inbox=Inbox(stores.writer, Pressure(stores.database, parts.clock)),
         listener=parts.listener,
+        views=Views(stores.database),
         sealer=stores.sealer,
         certificate_lifetime=parts.settings.node_certificate_lifetime,
         door=Door(parts.settings.reports_at_once),
