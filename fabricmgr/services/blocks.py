@@ -59,6 +59,7 @@ async def _confirm(tx: Tx, mine: Mapping[Prefix, BlockRow], held: wire.HeldBlock
     row = _held(mine, held, "pending")
     if row is not None:
         await claims.move(tx, row, "confirmed", now)
+        tx.wake()  # others lay a route to it
 
 
 async def _give_back(tx: Tx, mine: Mapping[Prefix, BlockRow], held: wire.HeldBlock, now: datetime) -> None:
@@ -66,6 +67,7 @@ async def _give_back(tx: Tx, mine: Mapping[Prefix, BlockRow], held: wire.HeldBlo
     row = _held(mine, held, "pending", "confirmed", "releasing")
     if row is not None:
         await claims.move(tx, row, "releasing", now, least=held.generation, rests_until=now + row.cooldown)
+        tx.wake()
 
 
 async def _claim(tx: Tx, node: NodePrincipal, want: wire.WantedBlocks, now: datetime) -> set[str]:
@@ -97,6 +99,7 @@ async def free_rested(tx: Tx, now: datetime) -> int:
     rows = await claims.rested(tx, now)
     for row in rows:
         await claims.move(tx, row, "unclaimed", now, anew=True, leaves=True)
+        tx.wake()  # its node sees that it is gone, and others that the way there is
     return len(rows)
 
 

@@ -78,6 +78,7 @@ async def _describe(tx: Tx, node: NodePrincipal, said: wire.Hello, now: datetime
     addresses = [parse_address(each) for each in said.addresses]
     interfaces = [msgspec.to_builtins(each) for each in said.interfaces]
     await claims.describe(tx, node.node_id, said.agent_version, addresses, interfaces, now)
+    tx.wake()  # the way to its blocks may be another one now
 
 
 # --- blocks --------------------------------------------------------------------------------------------------------------

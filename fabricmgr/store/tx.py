@@ -22,7 +22,7 @@ from fabricmgr.store import failures
 from fabricmgr.store.connect import create_engine
 from fabricmgr.store.failures import Failure, Kind
 from fabricmgr.store.tables import history
-from fabricmgr.store.wake import OUTBOX_STATEMENT
+from fabricmgr.store.wake import OUTBOX_STATEMENT, WAKE_STATEMENT
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ class Tx:
         self.connection = connection
         self._events: list[DomainEvent] = []
         self._history: list[HistoryRow] = []
+        self._wakes = False
 
     def emit(self, event: DomainEvent) -> None:
         """Tell subscribers, when this transaction commits."""
@@ -59,6 +60,10 @@ class Tx:
     def remember(self, row: HistoryRow) -> None:
         """Keep it in the history, when this transaction commits."""
         self._history.append(row)
+
+    def wake(self) -> None:
+        """Let those look who wait for a change, when this transaction commits, though subscribers are told nothing."""
+        self._wakes = True
 
     async def all(self, statement: Executable, parameters: dict[str, Any] | None = None) -> list[Row[Any]]:
         """Every row."""
@@ -90,6 +95,9 @@ class Tx:
             told: list[Json] = [{"what": event.what, "about": event.about()} for event in self._events]
             await self.connection.execute(OUTBOX_STATEMENT, {"now": now, "told": told})
             self._events.clear()
+        elif self._wakes:
+            await self.connection.execute(WAKE_STATEMENT)
+        self._wakes = False
 
 
 UseCase = Callable[[Tx], Awaitable[T]]

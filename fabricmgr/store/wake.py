@@ -19,3 +19,6 @@ OUTBOX_STATEMENT = text(
     select pg_notify('{OUTBOX_CHANNEL}', '') from (select from told limit 1) as one
     """
 ).bindparams(bindparam("told", type_=JSONB), bindparam("now", type_=DateTime(timezone=True)))
+
+# A change that waiting agents must see, though it is no event.
+WAKE_STATEMENT = text(f"select pg_notify('{OUTBOX_CHANNEL}', '')")

@@ -5,21 +5,25 @@ import secrets
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
 
+from fabricmgr.domain.account import NodePrincipal
 from fabricmgr.domain.addresses import parse_prefix
 from fabricmgr.domain.errors import InUse, NodeIsGone, NotFound, TokenRefused
 from fabricmgr.domain.names import DEFAULT_CLUSTER, network_name, node_name, pool_name
 from fabricmgr.domain.network import NetworkChange, NetworkDraft, Routing
 from fabricmgr.domain.node import NodeState, TokenPolicy
 from fabricmgr.domain.pool import PoolDraft, PrefixDraft
-from fabricmgr.services import clusters, desired, identity, networks, nodes, pools
+from fabricmgr.services import blocks, clusters, desired, identity, networks, nodes, pools
+from fabricmgr.store import connect
 from fabricmgr.store.sealing import Sealer
-from fabricmgr.store.tables import allocation, block, node, outbox, spare
+from fabricmgr.store.tables import allocation, block, certificate, node, outbox, report, spare
 from fabricmgr.store.tx import Database, Tx
-from fabricmgr.wire import Desired, Route
+from fabricmgr.store.wake import OUTBOX_CHANNEL
+from fabricmgr.wire import BlocksWanted, Desired, HeldBlock, Route
 from tests.support.database import NOW, opened
 from tests.support.enrol import request, serial_of
 from tests.support.rows import insert_allocation, insert_block, insert_node
@@ -212,3 +216,30 @@ async def test_a_block_names_what_is_kept_out_of_it_around_it_or_in_it(database_
         found = await desired_of(database, ids["n1"])
 
     assert [each.reserved for each in found.blocks] == [["10.0.0.0", "10.0.0.8/30", "10.0.0.12"], [], ["10.0.0.128/26"]]
+
+
+async def test_a_confirmed_block_wakes_the_other_agents_and_is_a_route_then(database_url: str) -> None:
+    woken = asyncio.Event()
+    listener = await connect.connect(database_url, "listener", connect.HOLDER)
+    async with opened(database_url) as database:
+        ids = await prepare(database)
+        life = uuid4()
+
+        async def begin(tx: Tx) -> None:
+            await insert_block(tx, "10.0.0.0/26", "pending", ids["n1"], claim=1)
+            made = {"serial": "7", "node_id": ids["n1"], "machine_id": "m1", "fingerprint": b"", "pem": ""}
+            await tx.change(certificate.insert(), made | {"not_before": NOW, "not_after": NOW + timedelta(days=1)})
+            row = {"node_id": ids["n1"], "life": life, "boot_id": life, "last_number": 0, "at": NOW}
+            await tx.change(report.insert(), row)
+
+        await database.run(begin)
+        await listener.add_listener(OUTBOX_CHANNEL, lambda *_: woken.set())
+        assert (await desired_of(database, ids["n2"])).routes == []
+        who = NodePrincipal(ids["n1"], N1, DEFAULT_CLUSTER, "7", "m1")
+        asked = BlocksWanted(life=life, confirm=[HeldBlock(prefix="10.0.0.0/26", claim=1, generation=0)])
+        await database.run(lambda tx: blocks.wanted(tx, who, asked, NOW))
+
+        await asyncio.wait_for(woken.wait(), 5)
+        after = await desired_of(database, ids["n2"])
+    await listener.close()
+    assert after.routes == [Route(prefix="10.0.0.0/26", via="192.0.2.1", network="one")]

@@ -12,6 +12,7 @@ from fabricmgr.domain.events import ClusterCreated, ClusterDeleted
 from fabricmgr.store import connect
 from fabricmgr.store.tables import cluster, history, outbox, pool, prefix
 from fabricmgr.store.tx import Database, HistoryRow, Tx
+from fabricmgr.store.wake import OUTBOX_CHANNEL
 from tests.support.database import NOW, opened
 
 
@@ -170,3 +171,27 @@ async def test_a_statement_that_waits_too_long_for_a_lock_is_tried_again(databas
         async with database.read() as tx:
             assert await tx.value(select(cluster.c.version).where(cluster.c.name == "east")) == 2
     assert connect.WRITER.lock < timedelta(seconds=2.5)
+
+
+async def test_a_change_that_is_no_event_wakes_those_who_wait_and_one_that_fails_wakes_nobody(database_url: str) -> None:
+    woken = asyncio.Queue[str]()
+    listener = await connect.connect(database_url, "listener", connect.HOLDER)
+    await listener.add_listener(OUTBOX_CHANNEL, lambda *heard: woken.put_nowait(str(heard[2])))
+
+    async def change(tx: Tx) -> None:
+        tx.wake()
+
+    async def fail(tx: Tx) -> None:
+        tx.wake()
+        raise AlreadyExists("cluster", "east")
+
+    async with opened(database_url) as database:
+        with pytest.raises(AlreadyExists):
+            await database.run(fail)
+        await database.run(change)
+        await asyncio.wait_for(woken.get(), 5)
+
+        async with database.read() as tx:
+            assert await tx.all(select(outbox)) == []
+    await listener.close()
+    assert woken.empty()
