@@ -27,7 +27,6 @@ SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
     "shared_buffers": "128MB",
-    "max_connections": "64",
     "max_wal_size": "2GB",
     "autovacuum_naptime": "10s",
     "jit": "off",
@@ -70,13 +69,14 @@ class EmbeddedPostgres:
         pg_bin: Path | None = None,
         uid: int | None = None,
         backups: bool = False,
+        connections: int = 64,
         report: Report = _ignore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = DataDirectory(data_dir)
         self._pg_bin = pg_bin
         self._uid = uid
-        self._settings = SETTINGS | (WITH_BACKUPS if backups else WITHOUT_BACKUPS)
+        self._settings = SETTINGS | (WITH_BACKUPS if backups else WITHOUT_BACKUPS) | {"max_connections": str(connections)}
         self._report = report
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None

@@ -66,7 +66,7 @@ class Taken:
         return tuple(each for each in (self.v4, self.v6) if each is not None)
 
 
-_ALLOCATE = "select * from allocate_batch_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
+_ARGUMENTS = "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 _SHORT = """
 select p.name, family(x.cidr) as family, p.draining, min(s.released_at) + p.cooldown as due
 from pool p left join prefix x on x.pool_id = p.id and family(x.cidr) = $2
@@ -86,7 +86,8 @@ MOST_CONFLICTS = 8
 class Allocating:
     """Sends the batches of one lane."""
 
-    def __init__(self, caller: Caller, pools: Pair, clock: Callable[[], datetime]) -> None:
+    def __init__(self, caller: Caller, pools: Pair, clock: Callable[[], datetime], function: str = "allocate_batch_1") -> None:
+        self._statement = f"select * from {function}{_ARGUMENTS}"
         self._caller = caller
         self._pools = pools
         self._clock = clock
@@ -117,13 +118,13 @@ class Allocating:
         arguments = _columns(wants)
         for _ in range(MOST_CONFLICTS):
             try:
-                return await self._caller.call("allocate", _ALLOCATE, *self._pools, self._clock(), *arguments)
+                return await self._caller.call("allocate", self._statement, *self._pools, self._clock(), *arguments)
             except asyncpg.UniqueViolationError as error:
                 met = _ADDRESS.search(error.detail or "")
                 if met is None or not (error.constraint_name or "").startswith("allocation_address"):
                     raise
                 await self._hold_back(int(met[1]), met[2])
-        return await self._caller.call("allocate", _ALLOCATE, *self._pools, self._clock(), *arguments)
+        return await self._caller.call("allocate", self._statement, *self._pools, self._clock(), *arguments)
 
     async def _hold_back(self, scope: int, address: str) -> None:
         CONFLICTS.inc()

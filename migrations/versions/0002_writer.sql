@@ -160,8 +160,10 @@ end $$;
 -- being handed out.
 create function take_spares_1(wanted int, fam int, n int, due timestamptz) returns table (
   prefix_id int, address inet, generation bigint, released_at timestamptz, last_owner uuid)
-language sql volatile as $$
-  with picked as materialized (
+language plpgsql as $$
+#variable_conflict use_column
+begin
+  return query with picked as materialized (
     select s.id, s.released_at, s.address from prefix p cross join lateral (
       select s.ctid as id, s.released_at, s.address from spare s where s.prefix_id = p.id and s.released_at <= due
         and not exists (select from reservation r where r.prefix_id = p.id and s.address <<= r.cidr)
@@ -172,8 +174,8 @@ language sql volatile as $$
     delete from spare s where s.ctid = any (array(select id from picked))
     returning s.prefix_id, s.address, s.generation, s.released_at, s.last_owner
   )
-  select * from gone order by released_at, address
-$$;
+  select g.prefix_id, g.address, g.generation, g.released_at, g.last_owner from gone g order by g.released_at, g.address;
+end $$;
 
 -- Up to n addresses of a pool and family: rested spares, then the cursor, then (where the pool allows it) spares that still cool.
 create function take_1(p_pool pool, fam int, n int, now timestamptz) returns table (
@@ -217,7 +219,8 @@ create function allocate_batch_1(
 ) returns table (
   owner uuid, address4 inet, generation4 bigint, address6 inet, generation6 bigint, made boolean, early boolean, released_at timestamptz,
   kind text, node_id int, network text, container_id text, ifname text, name text)
-language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+language plpgsql 
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   n int := cardinality(owners);
@@ -275,23 +278,25 @@ begin
   with new as (
     insert into allocation as a (owner, scope, prefix4, address4, generation4, prefix6, address6, generation6, kind, cluster_id, node_id,
       network, container_id, ifname, name, mac, about, at)
-    select owners[i], coalesce(q4.scope, q6.scope), p4[i], a4[i], g4[i], p6[i], a6[i], g6[i], kinds[i], cluster_ids[i], node_ids[i],
-      networks[i], containers[i], ifnames[i], names[i], macs[i], abouts[i], now
-    from generate_series(1, k) i order by i
+    select u.owner, coalesce(q4.scope, q6.scope), u.p4, u.a4, u.g4, u.p6, u.a6, u.g6, u.kind, u.cluster_id, u.node_id, u.network, u.container, u.ifname,
+      u.name, u.mac, u.about, now
+    from unnest(owners, p4, a4, g4, p6, a6, g6, kinds, cluster_ids, node_ids, networks, containers, ifnames, names, macs, abouts) with ordinality
+      u (owner, p4, a4, g4, p6, a6, g6, kind, cluster_id, node_id, network, container, ifname, name, mac, about, i)
+    where u.i <= k order by u.i
     on conflict (owner) do nothing
-    returning array_position(owners, a.owner) as place
+    returning array_position(owners, a.owner) as place, a.owner, a.scope, a.address4, a.generation4, a.address6, a.generation6, a.node_id, a.about
   ), half as (
-    select place as i, q4.scope as scope, a4[place] as address, g4[place] as generation, q4.name as pool from new where pool4 is not null
-    union all
-    select place, q6.scope, a6[place], g6[place], q6.name from new where pool6 is not null
+    select w.owner, w.scope, h.address, h.generation, h.pool, w.node_id, w.about, actors[place] as actor, labels[place] as label, nodes[place] as node
+    from new w cross join lateral (values (w.address4, w.generation4, q4.name), (w.address6, w.generation6, q6.name)) h (address, generation, pool)
+    where h.address is not null
   ), kept as (
     insert into history (at, what, owner, scope, address, generation, node_id, actor, detail)
-    select now, 'assigned', owners[i], h.scope, h.address, h.generation, node_ids[i], actors[i], abouts[i] || jsonb_build_object('owner', labels[i])
+    select now, 'assigned', h.owner, h.scope, h.address, h.generation, h.node_id, h.actor, h.about || jsonb_build_object('owner', h.label)
     from half h
   ), told as (
     insert into outbox (at, what, about)
-    select now, 'AddressAllocated', jsonb_build_object('pool', h.pool, 'address', host(h.address), 'owner', labels[i],
-      'generation', h.generation, 'node', nodes[i])
+    select now, 'AddressAllocated', jsonb_build_object('pool', h.pool, 'address', host(h.address), 'owner', h.label,
+      'generation', h.generation, 'node', h.node)
     from half h
   )
   select array_agg(place) into places from new;
@@ -319,19 +324,21 @@ begin
 end $$;
 
 -- Addresses that nobody holds and no link carries any more: those of central blocks wait as spares from now on. Others are their agent's.
-create function spare_1(now timestamptz, prefixes int[], addresses inet[], generations bigint[]) returns void language sql volatile as $$
+create function spare_1(now timestamptz, prefixes int[], addresses inet[], generations bigint[]) returns void language plpgsql as $$
+begin
   insert into spare (prefix_id, released_at, address, generation)
   select p.id, now, u.address, u.generation
   from unnest(prefixes, addresses, generations) u (prefix_id, address, generation)
   join prefix p on p.id = u.prefix_id
   join block b on b.prefix_id = p.id and b.cidr = network(set_masklen(u.address, p.block_len)) and b.state = 'central'
-  order by u.prefix_id, u.address
-$$;
+  order by u.prefix_id, u.address;
+end $$;
 
 -- End allocations. `free`: no link carries their addresses (a direct client's), so they wait as spares at once; else they stay taken until
 -- their node reports the link gone. generations: quoted ones, null for whatever is held; a stale one changes nothing.
 create function release_batch_1(now timestamptz, owners uuid[], generations bigint[], frees boolean[], actors text[])
-returns table (owner uuid, outcome text) language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+returns table (owner uuid, outcome text) language plpgsql 
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 declare
   ended uuid[];
   marked uuid[];
@@ -363,7 +370,10 @@ end $$;
 
 -- History and events of allocations, a row for each address, and one wake. `event`: null for what subscribers are not told.
 create function tell_1(now timestamptz, what text, event text, rows_ allocation[], actors text[], reasons text[]) returns void
-language sql volatile as $$
+language plpgsql as $$
+declare
+  woken int;
+begin
   with half as (
     select r.owner, r.scope, h.a, h.g, r.node_id, actors[i] as actor, reasons[i] as reason, r.about, q.name as pool, n.name as node,
       case r.kind when 'attachment' then format('container %s interface %s network %s node %s', r.container_id, r.ifname, r.network, n.name)
@@ -382,8 +392,8 @@ language sql volatile as $$
     from half where event is not null
     returning id
   )
-  select pg_notify('fabricmgr_outbox', '') from (select from told limit 1) one
-$$;
+  select count(*) into woken from (select pg_notify('fabricmgr_outbox', '') from (select from told limit 1) one) w;
+end $$;
 
 -- Apply numbered reports of nodes, each effective once. Reports come one for each node; changes say which report (r, from 1), and a wave:
 -- what follows from another in the same report stands in a later one. Blocks and claims that are not the node's own change nothing.
@@ -392,7 +402,8 @@ create function report_batch_1(
   rs int[], waves int[], whats text[], owners uuid[], networks text[], containers text[], ifnames text[], macs text[], abouts jsonb[],
   ats timestamptz[], reasons text[], a4 inet[], g4 bigint[], b4 cidr[], c4 int[], a6 inet[], g6 bigint[], b6 cidr[], c6 int[]
 ) returns table (r int, outcome text, last_number bigint)
-language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+language plpgsql 
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 declare
   verdicts text[];
   lasts bigint[];
@@ -442,11 +453,12 @@ $$;
 
 -- An attachment that was released and whose link may still be there makes room for the same attachment made anew: its row goes on under
 -- another key until the link is gone.
-create function step_aside_1(leaving uuid[]) returns void language sql volatile as $$
+create function step_aside_1(leaving uuid[]) returns void language plpgsql as $$
+begin
   update allocation a set owner = md5(a.owner::text || coalesce(host(a.address4), '') || coalesce(host(a.address6), '')
     || coalesce(a.generation4, 0) || ' ' || coalesce(a.generation6, 0))::uuid
-  where a.owner = any (leaving) and a.released_at is not null
-$$;
+  where a.owner = any (leaving) and a.released_at is not null;
+end $$;
 
 create function report_assigned_1(
   now timestamptz, todo int[], reporters int[], rs int[], owners uuid[], networks text[], containers text[], ifnames text[], macs text[],
