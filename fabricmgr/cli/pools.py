@@ -27,7 +27,7 @@ USAGE_COLUMNS: show.Columns = {
     "IDLE IN BLOCKS": "idle",
     "FREE": "free",
 }
-BLOCK_COLUMNS: show.Columns = {"BLOCK": "prefix", "STATE": "state", "NODE": "node", "CLAIM": "claim", "HELD": "held", "SINCE": "since"}
+BLOCK_COLUMNS: show.Columns = {"BLOCK": "prefix", "STATE": "state", "NODE": "node", "CLAIM": "claim", "SINCE": "since"}
 
 
 def _split(prefix: str) -> tuple[str, str]:
