@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +21,20 @@ class Peer:
     name: str
 
 
-def peer(build: Path) -> Peer:
-    """Build them once into a folder and reuse it. SystemExit where there is neither Go nor Debian's package."""
+def peer(build: Path, parts: Sequence[str] = PARTS) -> Peer:
+    """Build these parts once into a folder and reuse it. SystemExit where there is neither Go nor Debian's package."""
     folder = build / f"cni-plugins-{VERSION}"
-    if shutil.which("go") and built(folder):
+    if shutil.which("go") and built(folder, parts):
         return Peer(folder, f"Go bridge + host-local {VERSION} (go install, {go_version()})")
     if (DEBIAN / "bridge").exists():
         return Peer(DEBIAN, f"Go bridge + host-local {debian_version()} (Debian)")
     raise SystemExit("no peer to measure against: install Go, or Debian's package containernetworking-plugins")
 
 
-def built(folder: Path) -> bool:
+def built(folder: Path, parts: Sequence[str] = PARTS) -> bool:
     """Whether the folder holds them; builds what lacks. A module proxy that can't be reached is no error: Debian's are there."""
     environment = os.environ | {"CGO_ENABLED": "0", "GOBIN": str(folder.resolve()), "GOTOOLCHAIN": "local"}
-    for part in PARTS:
+    for part in parts:
         if (folder / part.rpartition("/")[2]).exists():
             continue
         print(f"building {MODULE}/{part}@{VERSION}", flush=True)
