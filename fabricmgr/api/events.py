@@ -51,6 +51,8 @@ async def list_events(
             items = [EventView(position=each.position, at=each.at, what=each.what, about=dict(each.about)) for each in found]
             return call.shown(EventList(items=items, oldest=oldest, last=last))
         await first_of(ticket, call.parts.stopping, ends - clock())
+        if call.parts.stopping.is_set():
+            return call.shown(EventList(items=[], oldest=oldest, last=last))  # a thousand last looks would keep us from ending
 
 
 async def _look(tx: Tx, after: int, limit: int) -> tuple[list[Event], int, int]:

@@ -20,7 +20,7 @@ class Listener:
     """Listens on channels. Take a ticket, look into the tables, then wait by the ticket: nothing is missed in between."""
 
     def __init__(self, url: str, name: str, channels: Sequence[str]) -> None:
-        self._url = url
+        self.url = url
         self._name = name
         self._tickets: dict[str, asyncio.Future[None]] = {}
         self._channels = tuple(channels)
@@ -51,7 +51,7 @@ class Listener:
             await asyncio.sleep(RETRY)
 
     async def _listen(self) -> None:
-        connection = await connect(self._url, self._name, HOLDER)
+        connection = await connect(self.url, self._name, HOLDER)
         try:
             for channel in self._channels:
                 await connection.add_listener(channel, self._hear)
