@@ -22,7 +22,7 @@ install-dev: ## the same, and what tests and checks need
 
 .PHONY: run
 run: install ## start it all on this machine: manager, two nodes, pods that ping each other; ONCE=1 shows it and ends
-	@$(PY) -m deploy.demo $(if $(ONCE),--once)
+	@$(PY) -m deploy.demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 .PHONY: test
 test: install-dev ## run every tier of tests that this machine can run; at the end a table says which, and why not

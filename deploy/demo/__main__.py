@@ -13,16 +13,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
-from deploy.demo.lab import Lab, missing
+from deploy.demo.lab import Lab, has_ipv6, missing
 from deploy.demo.manager import DemoManager
 from deploy.demo.node import DemoNode, Pod
 from deploy.demo.place import Place
 from deploy.demo.processes import Stopped, run
 
 POOL, NETWORK = "demo-pods", "demo"
-PREFIXES = ("10.42.0.0/16", "fd42::/112")
+PREFIXES = ["10.42.0.0/16", *(["fd42::/112"] if has_ipv6() else [])]
 NODES = ("node-a", "node-b")
 PODS_ON_EACH = 2
+INTERRUPTED = 130  # as a shell says it for SIGINT
 BEGAN = time.monotonic()
 
 
@@ -43,8 +44,9 @@ def once_each() -> Callable[[str], None]:
     return tell
 
 
-def start_manager(place: Place, host: str, stack: ExitStack) -> DemoManager:
-    manager = DemoManager(place, host)
+def start_manager(manager: DemoManager, stack: ExitStack) -> None:
+    place = manager.place
+    manager.refuse_taken_port()
     first = not place.manager_data.exists()
     say(f"manager: starting with {'a new' if first else 'its'} database under {place.manager_data}")
     manager.program.start()
@@ -52,20 +54,20 @@ def start_manager(place: Place, host: str, stack: ExitStack) -> DemoManager:
     manager.program.wait_until(manager.waits_for, 120, once_each())
     manager.log_in()
     say(f"manager: ready at {manager.url}")
-    return manager
 
 
 def start_node(manager: DemoManager, node: DemoNode, stack: ExitStack) -> None:
     """Enrol it if it isn't yet, install the plugin, start its agent."""
     node.prepare()
-    if not node.enrolled:
+    if not node.enrolled(manager.url, manager.authority):
         token = node.keep / "token"
         token.touch(mode=0o600)
         token.write_text(manager.enrolment_token(node.name))
         run(*node.words("agent", "join", "--manager", manager.url, "--token-file", str(token), *node.settings))
         token.unlink()
         say(f"{node.name}: enrolled")
-    run(*node.words("agent", "install", "--bin-dir", str(node.plugins), "--conf-dir", str(node.conflists), *node.settings))
+    places = ["--cni-bin-dir", str(node.plugins), "--cni-conf-dir", str(node.conflists)]
+    run(*node.words("agent", "install", "--network", node.network, *places, *node.settings))
     node.agent.start()
     stack.callback(node.agent.stop)
 
@@ -75,7 +77,7 @@ def attach_pods(lab: Lab, nodes: list[DemoNode], stack: ExitStack) -> list[Pod]:
     for number in range(1, PODS_ON_EACH + 1):
         for node in nodes:
             name = f"pod-{node.name[-1]}{number}"
-            lab.add_pod(name)
+            lab.add(name)
             pod = node.attach(name, uuid4().hex)
             stack.callback(detach, node, pod)
             pods.append(pod)
@@ -115,10 +117,10 @@ def explain(manager: DemoManager, pods: list[Pod]) -> None:
     shortcut = manager.place.shortcut.relative_to(manager.place.root)
     print(f"""
   Redfish   {manager.url}/redfish/v1
-  API       {manager.url}/docs
+  API       {manager.url}/v1/openapi.json
   Metrics   {manager.url}/metrics
   Account   admin; its password lies in {manager.password}
-  CA        {manager.place.manager_data / "ca.pem"}
+  CA        {manager.authority}
 
   Worth trying, from another terminal:
     {shortcut} allocation list
@@ -140,13 +142,16 @@ def wait_for_the_end(programs: list[DemoNode], manager: DemoManager) -> None:
                 raise Stopped(f"{program.name} ended; {program.last_words()}")
 
 
-def whole(place: Place, once: bool, stack: ExitStack) -> int:
+def whole(place: Place, port: int, once: bool, stack: ExitStack) -> int:
     lab = Lab(place)
     lab.remove_all()
     stack.callback(lab.remove_all)
+    place.link()
+    stack.callback(place.unlink)
     lab.build(list(NODES))
     say(f"{' and '.join(NODES)}: network namespaces on one wire, {place.underlay}")
-    manager = start_manager(place, str(lab.address(1)), stack)
+    manager = DemoManager(place, str(lab.address(1)), port)
+    start_manager(manager, stack)
     manager.make("pool", POOL, *PREFIXES)
     manager.make("network", NETWORK, "--pool", POOL)
     nodes = [DemoNode(lab, name, NETWORK) for name in NODES]
@@ -166,10 +171,11 @@ def whole(place: Place, once: bool, stack: ExitStack) -> int:
     return 1 if lost else 0
 
 
-def alone(place: Place, once: bool, reason: str, stack: ExitStack) -> int:
+def alone(place: Place, port: int, once: bool, reason: str, stack: ExitStack) -> int:
     say(f"nodes and pods can't be shown here: {reason}")
     say("the manager runs alone")
-    manager = start_manager(place, "127.0.0.1", stack)
+    manager = DemoManager(place, "127.0.0.1", port)
+    start_manager(manager, stack)
     explain(manager, [])
     if not once:
         wait_for_the_end([], manager)
@@ -181,10 +187,35 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def main() -> int:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make run", description="Show fabricmgr at work on this machine.")
     parser.add_argument("--once", action="store_true", help="end after the pings; the exit status is 0 if every one came back")
-    once = parser.parse_args().once
+    parser.add_argument("--port", type=int, default=8443, help="where the manager listens (%(default)s)")
+    return parser.parse_args()
+
+
+def show_all(place: Place, port: int, once: bool) -> int:
+    """Start, show, and end in order whatever happens. The exit status."""
+    reason = missing()
+    with ExitStack() as stack:
+        stack.callback(say, "gone: programs, namespaces, links")
+        try:
+            return alone(place, port, once, reason, stack) if reason else whole(place, port, once, stack)
+        except Stopped as stopped:
+            print(f"\n{stopped}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print()
+            say("cleaning up")
+            return INTERRUPTED if once else 0
+        finally:
+            # A second Ctrl-C must not leave half of it behind.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def main() -> int:
+    given = arguments()
     signal.signal(signal.SIGTERM, interrupt)
     place = Place(Path(__file__).resolve().parents[2])
     try:
@@ -193,18 +224,10 @@ def main() -> int:
     except BlockingIOError:
         print("another `make run` of this checkout is up; end it with Ctrl-C first", file=sys.stderr)
         return 1
-    reason = missing()
-    with ExitStack() as stack:
-        stack.callback(say, "gone: programs, namespaces, links")
-        try:
-            return alone(place, once, reason, stack) if reason else whole(place, once, stack)
-        except Stopped as stopped:
-            print(f"\n{stopped}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print()
-            say("cleaning up")
-            return 0
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 1
+    return show_all(place, given.port, given.once)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ This machine has one end of a veth pair on it, where the manager listens.
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from deploy.demo.place import Place
 from deploy.demo.processes import run
+
+PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,13 @@ class Lab:
         run("ip", "-n", there, "link", "set", port, "master", "wire", "up")
         inside = ["ip"] if role is None else ["ip", "-n", self.namespace(role)]
         run(*inside, "address", "add", f"{address}/{self.place.underlay.prefixlen}", "dev", interface)
+        if role is not None and has_ipv6():
+            # nodad: the wire is ours alone, so no second of waiting for somebody else with this address.
+            run(*inside, "address", "add", f"{self.place.underlay6[int(address) & 0xFF]}/64", "dev", interface, "nodad")
         run(*inside, "link", "set", interface, "up")
 
     def home(self, role: str | None) -> str:
         return str(os.getpid()) if role is None else self.namespace(role)
-
-    def add_pod(self, pod: str) -> None:
-        self.add(pod)
 
     def remove_all(self) -> None:
         """Every namespace of this checkout's demo, of an earlier one that was killed too. The pairs and the bridge go with them."""
@@ -72,9 +75,18 @@ class Lab:
         subprocess.run(["ip", "link", "del", self.wire_end], check=False, capture_output=True)
 
     def ping(self, pod: str, address: str) -> bool:
-        """Whether one of three echoes comes back, each within a second: the first may wait for a neighbour entry."""
+        """Whether an echo comes back within PATIENCE seconds: a node hears of another one's new block a moment after the pod is there."""
         words = ["nsenter", f"--net={self.path(pod)}", "ping", "-n", "-q", "-c", "1", "-W", "1", address]
-        return any(subprocess.run(words, capture_output=True, check=False).returncode == 0 for _ in range(3))
+        deadline = time.monotonic() + PATIENCE
+        while subprocess.run(words, capture_output=True, check=False).returncode != 0:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
+
+
+def has_ipv6() -> bool:
+    return Path("/proc/sys/net/ipv6").exists()
 
 
 def missing() -> str:

@@ -1,11 +1,13 @@
 """The manager of the demo, and what an administrator says to it with the command line."""
 
 import json
+import socket
 import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from deploy.demo.place import Place
@@ -18,7 +20,7 @@ class DemoManager:
 
     place: Place
     host: str
-    port: int = 8443
+    port: int
 
     @property
     def url(self) -> str:
@@ -29,25 +31,39 @@ class DemoManager:
         """The file the first start wrote the administrator's password to."""
         return str(self.place.manager_data / "initial-admin-password")
 
+    @property
+    def authority(self) -> Path:
+        """The certificate authority it made for itself."""
+        return self.place.manager_data / "ca.pem"
+
     @cached_property
     def program(self) -> Program:
         settings = ["--data-dir", str(self.place.manager_data), "--listen", f"{self.host}:{self.port}", "--log-format", "text"]
         return Program("manager", [str(self.place.program), "serve", *settings], self.place.keep / "manager.log")
 
+    def refuse_taken_port(self) -> None:
+        """Stopped when another program listens there."""
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind((self.host, self.port))
+            except OSError as error:
+                reason = f"the manager can't listen on {self.host}:{self.port}: {error.strerror}"
+                raise Stopped(f"{reason}. Take another port: make run PORT=9443") from None
+
     def waits_for(self) -> str:
         """What stands between now and the first request it can answer; empty when it is ready."""
-        authority = self.place.manager_data / "ca.pem"
-        if not authority.exists():
+        if not self.authority.exists():
             return "its database and its certificate authority are made"
         # A handler that names no proxy: one in the environment is not for this machine's own addresses.
         opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(authority)))
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(self.authority)))
         )
         try:
             with opener.open(f"{self.url}/readyz", timeout=2):
                 return ""
         except urllib.error.HTTPError as refused:
-            return refused.read().decode(errors="replace").strip()
+            return str(json.load(refused)["waiting_for"])
         except (OSError, ssl.SSLError):
             return "it listens"
 
@@ -59,7 +75,7 @@ class DemoManager:
         return json.loads(self.tell(*words, "-o", "json"))
 
     def log_in(self) -> None:
-        self.tell("login", self.url, "--ca", str(self.place.manager_data / "ca.pem"), "--password-file", self.password)
+        self.tell("login", self.url, "--ca", str(self.authority), "--password-file", self.password)
 
     def names(self, *words: str) -> set[str]:
         """The names in a list the manager gives."""

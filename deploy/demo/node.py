@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from uuid import NAMESPACE_OID, uuid5
 from deploy.demo.lab import Lab
 from deploy.demo.processes import Program, Stopped
 
+CNI_VERSION = "1.1.0"
 # Two nodes on one machine need two machine ids: each agent's mount namespace has an /etc of links into the real one, but for that file.
 OWN_ETC = 'mount --bind /etc "$1/host-etc" && mount --bind "$1/etc" /etc && shift && exec "$@"'
 
@@ -43,7 +46,7 @@ class DemoNode:
 
     @property
     def run(self) -> Path:
-        return self.lab.place.run / self.name
+        return self.lab.place.run / self.name / "run"
 
     @property
     def plugins(self) -> Path:
@@ -57,9 +60,15 @@ class DemoNode:
     def settings(self) -> list[str]:
         return ["--data-dir", str(self.keep / "data"), "--run-dir", str(self.run)]
 
-    @property
-    def enrolled(self) -> bool:
-        return (self.keep / "data" / "identity.json").exists()
+    def enrolled(self, url: str, authorities: Path) -> bool:
+        """Whether it is a node of this very manager, with a certificate that is good for longer."""
+        data = self.keep / "data"
+        try:
+            about = json.loads((data / "identity.json").read_text())
+            same = about["manager"] == url and (data / "authorities.pem").read_text() == authorities.read_text()
+        except (OSError, ValueError):
+            return False
+        return same and datetime.fromisoformat(about["renew_at"]) > datetime.now(UTC)
 
     def words(self, *command: str) -> list[str]:
         """A command as this machine would run it: in its network, under its machine id."""
@@ -67,16 +76,21 @@ class DemoNode:
         return [*inside, "sh", "-c", OWN_ETC, "node", str(self.run), str(self.lab.place.program), *command]
 
     def prepare(self) -> None:
-        for folder in (self.keep, self.run, self.run / "etc", self.run / "host-etc", self.plugins, self.conflists):
+        for folder in (self.keep, self.run, self.run / "host-etc", self.plugins, self.conflists):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in self.conflists.glob("*.conflist"):
             old.unlink()
+        self.make_etc()
+
+    def make_etc(self) -> None:
+        etc = self.run / "etc"
+        shutil.rmtree(etc, ignore_errors=True)
+        etc.mkdir()
         for entry in Path("/etc").iterdir():
-            link = self.run / "etc" / entry.name
-            if not os.path.lexists(link) and entry.name != "machine-id":
-                link.symlink_to(self.run / "host-etc" / entry.name)
+            if entry.name != "machine-id":
+                (etc / entry.name).symlink_to(self.run / "host-etc" / entry.name)
         identity = uuid5(NAMESPACE_OID, f"{self.lab.place.mark} {self.name}")
-        (self.run / "etc" / "machine-id").write_text(f"{identity.hex}\n")
+        (etc / "machine-id").write_text(f"{identity.hex}\n")
 
     @cached_property
     def agent(self) -> Program:
@@ -116,7 +130,7 @@ class DemoNode:
     def configuration(self) -> dict[str, Any]:
         """What a runtime makes of the conflist that the agent wrote: the list's name and version in its one plugin."""
         listed = json.loads(next(iter(sorted(self.conflists.glob("*.conflist")))).read_text())
-        return {**listed["plugins"][0], "name": listed["name"], "cniVersion": "1.0.0"}
+        return {**listed["plugins"][0], "name": listed["name"], "cniVersion": CNI_VERSION}
 
     def attach(self, pod: str, container: str) -> Pod:
         printed, took = self.call("ADD", pod, container)

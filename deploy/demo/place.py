@@ -4,13 +4,15 @@ import fcntl
 import hashlib
 import os
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
+
+from deploy.demo.processes import Stopped
 
 
 @dataclass(frozen=True)
 class Place:
-    """root: the checkout. What outlives the demo lies in `keep`, what doesn't outlive a boot in `run`."""
+    """root: the checkout. All it makes lies in `keep`, which stays for the next start; `run` is a short way there while the demo is up."""
 
     root: Path
 
@@ -28,8 +30,16 @@ class Place:
 
     @property
     def run(self) -> Path:
-        # Not below the checkout: a socket's path ends at 107 bytes.
+        # A socket's path ends at 107 bytes, and a checkout's own may be longer.
         return Path(f"/run/fabricmgr-demo-{self.mark}")
+
+    def link(self) -> None:
+        """Make the short way."""
+        self.unlink()
+        self.run.symlink_to(self.keep)
+
+    def unlink(self) -> None:
+        self.run.unlink(missing_ok=True)
 
     @property
     def program(self) -> Path:
@@ -39,6 +49,11 @@ class Place:
     def underlay(self) -> IPv4Network:
         """The nodes' network: out of the range for benchmarks (RFC 2544), which no site routes."""
         return IPv4Network((int(IPv4Address("198.18.0.0")) + ((int(self.mark, 16) % 510) << 8), 24))
+
+    @property
+    def underlay6(self) -> IPv6Network:
+        """The same wire in IPv6: a /64 of our own kind (RFC 4193)."""
+        return IPv6Network((int(IPv6Address("fdfa:b000::")) + (int(self.mark, 16) << 64), 64))
 
     @property
     def manager_data(self) -> Path:
@@ -53,8 +68,13 @@ class Place:
         return self.keep / "fabricmgr"
 
     def prepare(self) -> None:
-        """Make the folder, and the command that knows the demo's login."""
+        """Make the folder, and the command that knows the demo's login. Stopped where the folder was made for another path."""
         self.keep.mkdir(mode=0o711, exist_ok=True)
+        made_for = self.keep / "made-for"
+        if not made_for.exists():
+            made_for.write_text(str(self.root))
+        if made_for.read_text() != str(self.root):
+            raise Stopped(f"{self.keep} was made when this checkout lay at {made_for.read_text()}; remove it to start anew")
         self.shortcut.write_text(f'#!/bin/sh\nFABRICMGR_LOGIN="{self.login}" exec "{self.program}" "$@"\n')
         self.shortcut.chmod(0o755)
 

@@ -7,7 +7,8 @@ here=$root/deploy/setup
 lock=$root/$1
 venv=$root/.venv
 stamp=$venv/.installed-${1%.lock}
-wanted=$(cat "$lock" "$root/pyproject.toml" "$root/hatch_build.py" "$root/cni/"* | sha256sum | cut -d' ' -f1)
+# The checkout's own path is part of it, since scripts in .venv name it.
+wanted=$({ echo "$root"; cat "$lock" "$root/pyproject.toml" "$root/hatch_build.py" "$root/cni/"*; } | sha256sum | cut -d' ' -f1)
 
 if [ -x "$venv/bin/fabricmgr" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then
     exit 0

@@ -11,7 +11,7 @@ class Front:
     def __init__(self, renderer: Renderer) -> None:
         self.waits = "the manager to start"
         self.app: App | None = None
-        self._waiting = waiting_app(lambda: self.waits, renderer)
+        self._waiting = waiting_app(lambda: self.waits or "this worker to open the database", renderer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. The lifespan is ours: the application stands here from when it is whole until its last answer."""
