@@ -35,7 +35,7 @@ async def schema(settings: ManagerSettings, url: str, report: Report) -> None:
         try:
             if settings.database_url:
                 await connect.check_server(url)
-            await migrate.current(url)
+            await (await connect.connect(url, "first look")).close()
             break
         except DatabaseUnavailable as error:
             report(f"the database: {error.reason}")

@@ -25,9 +25,8 @@ from fabricmgr.store.embedded import EmbeddedPostgres, Phase
 
 LOOK = 0.25  # seconds between looks at children whose death was not signalled
 STARTING_LOOK = 0.01  # the same while something starts: nobody signals that it is ready
-WORKERS_END = 3.0  # seconds for requests in flight, streams among them
-CONTROLLERS_END = 0.6
-POSTGRES_END = 0.9
+# Seconds after the wish to end until each is ended by force: requests in flight and streams, then the loops, then Postgres.
+WORKERS_END, CONTROLLERS_END, POSTGRES_END = 3.0, 3.9, 4.7
 CONTROLLERS = "fabricmgr.app.controllers_process"
 WORKER = "fabricmgr.app.worker"
 
@@ -106,9 +105,7 @@ class Supervisor:
 
     def _first_orders(self, name: str) -> list[Order]:
         described = [each.fileno() for each in self._sockets] if name != "controllers" else []
-        orders: list[Order] = [Configure(name, os.getpid(), arguments(self._settings), *described)]
-        if self._waits:
-            orders.append(Wait(self._waits))
+        orders: list[Order] = [Configure(name, os.getpid(), arguments(self._settings), *described), Wait(self._waits)]
         if self._url and (name == "controllers" or self._prepared is not None):
             orders.append(Database(self._url))
         return orders
@@ -217,24 +214,23 @@ class Supervisor:
         began = self._clock()
         for each in self._sockets:
             each.close()  # the workers close theirs at once: from then on, a caller is refused and goes to another manager
-        self._end(self._workers, WORKERS_END)
-        self._end([self._controllers] if self._controllers else [], CONTROLLERS_END)
+        self._end(self._workers, began + WORKERS_END)
+        self._end([self._controllers] if self._controllers else [], began + CONTROLLERS_END)
         if self._postgres is not None:
-            self._postgres.stop(POSTGRES_END)
+            self._postgres.stop(max(0.3, began + POSTGRES_END - self._clock()))
         if self._stopping:
             self._say(f"stopped after {self._clock() - began:.1f} s")
 
-    def _end(self, children: list[Child], patience: float) -> None:
+    def _end(self, children: list[Child], limit: float) -> None:
         for child in children:
             child.signal(signal.SIGTERM)
-        end = self._clock() + patience
-        while (left := [child for child in children if not child.ended()]) and self._clock() < end:
+        while (left := [child for child in children if not child.ended()]) and self._clock() < limit:
             self._selector.select(0.02)
             self._drain_wakeups()
             for child in left:
                 list(child.heard())  # a full pipe would keep it from ending
         for child in left:
-            self._say(f"{child.name} did not end within {patience:g} s and was killed")
+            self._say(f"{child.name} did not end in time and was killed")
             child.signal(signal.SIGKILL)
         while [child for child in left if not child.ended()]:
             time.sleep(0.01)

@@ -20,7 +20,7 @@ from tests.support.postgres import run_sql
 from tests.support.serve_process import CHECKOUT, Managers, ServeProcess, environment, managers, open_long_poll
 
 POLLS = 1000
-POOL = {"name": "pods", "purpose": "Pod", "prefixes": [{"cidr": "10.0.0.0/16"}]}
+POOL = {"name": "pods", "purpose": "Pod", "prefixes": [{"prefix": "10.0.0.0/16", "central": True}]}
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ async def test_it_ends_within_five_seconds_with_a_thousand_long_polls_open_and_a
     )
     post_writer.write(head.encode() + body[:5])
     await post_writer.drain()
-    await asyncio.sleep(0.5)  # the half of a request that is to be in flight has no other sign of having come
+    await asyncio.to_thread(running.until_idle)
 
     began = time.monotonic()
     running.process.send_signal(signal.SIGTERM)
@@ -321,7 +321,7 @@ def test_readiness_names_the_lock_and_the_session_a_migration_waits_for(serve: M
             other, fish = client.get(f"https://127.0.0.1:{port}/v1/pools"), client.get(f"https://127.0.0.1:{port}/redfish/v1/")
     finally:
         holder.kill()
-        holder.wait()
+        holder.communicate()
     waiting.ready()
 
     assert "session" in sentence
@@ -337,7 +337,7 @@ from fabricmgr.store import connect
 
 async def hold():
     connection = await connect.connect(sys.argv[1], "holder", connect.MIGRATION)
-    await connection.execute("begin; lock table alembic_version in access exclusive mode")
+    await connection.execute("begin; lock table alembic_version in share mode")
     print("held", flush=True)
     await asyncio.sleep(60)
 

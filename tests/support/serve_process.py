@@ -105,6 +105,17 @@ class ServeProcess:
             time.sleep(0.02)
         raise AssertionError(f"{role} was not started again within {limit} s")
 
+    def until_idle(self, limit: float = 60.0) -> None:
+        """Until the web workers have nothing left to do: what was sent has come, and waits."""
+        quiet, before = 0, -1
+        for _ in range(int(limit / 0.1)):
+            now = sum(ticks(pid) for pid in self.children("web"))
+            quiet, before = (quiet + 1 if now - before <= 1 else 0), now
+            if quiet == 5:
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"the workers were busy for {limit} s")
+
     def postmaster(self) -> int:
         """The embedded Postgres' first process."""
         return int((self.cluster / "postmaster.pid").read_text().splitlines()[0])
@@ -131,6 +142,12 @@ def command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def ticks(pid: int) -> int:
+    """CPU time of a process, in clock ticks (proc(5), fields 14 and 15 of stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 class Managers:
