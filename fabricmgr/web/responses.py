@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
@@ -33,7 +32,7 @@ Renderer = Callable[[FabricError | None, str], Answer]
 
 
 def encode(value: object) -> bytes:
-    """JSON as every edge writes it: addresses, networks and ids as text, times in RFC 3339, durations in seconds."""
+    """JSON as every edge writes it: addresses, networks and ids as text, times in RFC 3339, durations in ISO 8601."""
     return msgspec.json.encode(value, enc_hook=_plain)
 
 
@@ -87,8 +86,6 @@ async def send_answer(send: Send, answer: Answer, *, head: bool = False, more: I
 def _plain(value: Any) -> object:
     if isinstance(value, IPv4Address | IPv6Address | IPv4Network | IPv6Network):
         return str(value)
-    if isinstance(value, timedelta):
-        return value.total_seconds()
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, frozenset):
