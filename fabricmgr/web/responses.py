@@ -1,9 +1,7 @@
 """A problem as a response. One form for /v1; whoever owns another tree of paths brings its own renderer."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, is_dataclass, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -33,7 +31,7 @@ Renderer = Callable[[FabricError | None, str], Answer]
 
 def encode(value: object) -> bytes:
     """JSON as every edge writes it: addresses, networks and ids as text, times in RFC 3339, durations in ISO 8601."""
-    return msgspec.json.encode(value, enc_hook=_plain)
+    return msgspec.json.encode(value, enc_hook=str)
 
 
 def ok(value: object, status: int = 200, headers: Headers = ()) -> Answer:
@@ -81,13 +79,3 @@ async def send_answer(send: Send, answer: Answer, *, head: bool = False, more: I
         headers += [(b"content-type", answer.media_type.encode()), (b"content-length", str(len(answer.body)).encode())]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else answer.body})
-
-
-def _plain(value: Any) -> object:
-    if isinstance(value, IPv4Address | IPv6Address | IPv4Network | IPv6Network):
-        return str(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: getattr(value, each.name) for each in fields(value)}
-    if isinstance(value, frozenset):
-        return sorted(value, key=str)
-    return str(value)

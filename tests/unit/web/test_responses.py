@@ -62,8 +62,6 @@ def test_a_long_value_is_cut() -> None:
 
 
 def test_values_become_json() -> None:
-    found = json.loads(
-        encode({"a": ip_address("::1"), "n": ip_network("10.0.0.0/8"), "t": timedelta(minutes=1), "s": frozenset({"b", "a"})})
-    )
+    found = json.loads(encode({"a": ip_address("::1"), "n": ip_network("10.0.0.0/8"), "t": timedelta(minutes=1)}))
 
-    assert found == {"a": "::1", "n": "10.0.0.0/8", "t": "PT60S", "s": ["a", "b"]}
+    assert found == {"a": "::1", "n": "10.0.0.0/8", "t": "PT60S"}
