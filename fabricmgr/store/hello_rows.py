@@ -21,9 +21,10 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "reporters": ARRAY(Integer),
     "rs": ARRAY(Integer),
     "owners": ARRAY(UUID),
-    **{name: ARRAY(Text) for name in ("networks", "containers", "ifnames", "macs", "reasons")},
+    **{name: ARRAY(Text) for name in ("networks", "containers", "ifnames", "macs")},
     "abouts": ARRAY(JSONB),
     "ats": ARRAY(DateTime(timezone=True)),
+    "reasons": ARRAY(Text),
     **{f"{name}{family}": ARRAY(kind) for family in (4, 6) for name, kind in _SPOT_TYPES},
 }
 _ASSIGNED = text(f"select report_assigned_1({', '.join(f':{name}' for name in _TYPES)})")

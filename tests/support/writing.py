@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from uuid import UUID, uuid4
 
+import msgspec
+
 from fabricmgr import wire
 from fabricmgr.domain.account import NodePrincipal
 from fabricmgr.domain.addresses import block_length, blocks_are_central
@@ -78,7 +80,9 @@ class Site:
         )
         for text in prefixes:
             cidr = ip_network(text)
-            length = block_length(cidr, block)
+            # A length for both families: as many addresses in a block of either.
+            wanted = block if block is None or cidr.version == 4 else block + 96
+            length = block_length(cidr, wanted if wanted is None or wanted >= cidr.prefixlen else None)
             alone = central or purpose != "Pod" or blocks_are_central(cidr, length)
             prefix_id = await self.sql.fetchval(
                 "insert into prefix (pool_id, scope, cidr, block_len, central, created_at) values ($1, 0, $2, $3, $4, now()) returning id",
@@ -88,9 +92,12 @@ class Site:
                 alone,
             )
             await self.sql.execute("insert into supply (prefix_id) values ($1)", prefix_id)
-            for each in reserved:
-                if ip_network(each).version == cidr.version and ip_network(each).subnet_of(cidr):  # type: ignore[arg-type]
-                    await self.sql.execute("insert into reservation values ($1, $2, 'test', now())", prefix_id, ip_network(each))
+            await self.sql.execute(
+                "insert into reservation select $1, r, 'test', now() from unnest($2::cidr[]) r where r <<= $3",
+                prefix_id,
+                [ip_network(each) for each in reserved],
+                cidr,
+            )
         return pool_id
 
     async def network(self, name: str, *pools: int) -> None:
@@ -123,15 +130,14 @@ class Site:
         return await direct.release(self.desk, CLUSTER, pool, owner, None, "admin")
 
     async def attach(self, node: NodePrincipal, container: str, *, network: str = "pods", **request: object) -> wire.Attached:
-        asked = wire.Attach(**request)  # type: ignore[arg-type]
+        asked = msgspec.structs.replace(wire.Attach(), **request)
         return await attachments.attach(self.desk, node, network, container, "eth0", asked, self.clock())
 
     async def detach(self, node: NodePrincipal, container: str, generation: int | None = None) -> None:
         await attachments.detach(self.desk, node, "pods", container, "eth0", generation)
 
     async def hello(self, node: NodePrincipal, life: UUID, boot: UUID, **said: object) -> wire.Welcome:
-        values = {"machine_id": node.machine_id, "agent_version": "1", **said}
-        begun = wire.Hello(life=life, boot_id=boot, **values)  # type: ignore[arg-type]
+        begun = msgspec.structs.replace(wire.Hello(life=life, boot_id=boot, machine_id=node.machine_id, agent_version="1"), **said)
         return await self.database.run(lambda tx: hello.hello(tx, node, begun, self.clock()))
 
     async def want(
