@@ -5,6 +5,7 @@
 
 import os
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -97,11 +98,11 @@ def _element(data: bytes) -> tuple[int, bytes, bytes]:
 
 
 def machine_id() -> str:
-    """machine-id(5); where a system has none, the text of its absence is told rather than something made up."""
-    try:
-        return MACHINE_ID.read_text().strip()
-    except OSError:
-        return ""
+    """machine-id(5); the firmware's UUID on a system without one. "" where there is neither: the manager says then what is missing."""
+    with suppress(OSError):
+        if text := MACHINE_ID.read_text().strip():
+            return text
+    return system_uuid()
 
 
 def system_uuid() -> str:

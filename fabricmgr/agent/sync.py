@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 # Seconds. A refused hello is said again: another life's heartbeat may be about to lapse.
 GREET_AGAIN = 2.0
 AGAIN = 1.0
+# Seconds in which changes gather into one report: sending one costs as much as an ADD.
+REPORT_GATHER = 0.1
 
 
 class Sync:
@@ -138,7 +140,9 @@ class Sync:
             AGENT_REPORTS.labels(type(error).__name__).inc()
             return self._not_taken(error)
         AGENT_REPORTS.labels("acknowledged").inc()
-        return Outcome.again(0.0, "more to report") if state.unreported else Outcome.done("all is reported")
+        if not state.unreported:
+            return Outcome.done("all is reported")
+        return Outcome.again(0.0 if len(state.unreported) >= MAX_REPORT_CHANGES else REPORT_GATHER, "more to report")
 
     async def _send_batch(self) -> None:
         state, sending = self._holdings.state, self._holdings.state.sending
@@ -229,7 +233,9 @@ class Sync:
             self.greeted = False
             return Outcome.again(AGAIN, f"hello comes first: {sentence(error)}")
         except FabricError as error:
+            self.refused = "" if isinstance(error, ManagerUnavailable) else sentence(error)
             return Outcome.again(AGAIN, f"the desired state is not known: {sentence(error)}")
+        self.refused = ""
         if desired is None:
             return Outcome.again(0.0, "nothing else is desired")
         return await self.act_on(desired)
