@@ -9,7 +9,7 @@ from datetime import datetime
 from fabricmgr import __version__
 from fabricmgr.api import build as api
 from fabricmgr.api.build import Manager, Stores, Tree
-from fabricmgr.app import prepare
+from fabricmgr.app import authority
 from fabricmgr.domain.errors import FabricError
 from fabricmgr.redfish import build as redfish
 from fabricmgr.redfish.layer import refused as refused_by_redfish
@@ -52,9 +52,9 @@ class Assembled:
 async def build(settings: ManagerSettings, url: str, clock: Clock) -> Assembled:
     """Open what requests work with. Raises DatabaseUnavailable."""
     database = await Database.open(url, clock=clock, name="web")
-    authorities = (await prepare.authority(settings, database, clock())).authorities()
+    authorities = (await authority.find(settings, database, clock())).authorities()
     writer = await Writer.open(url, clock=clock)
-    stores = Stores(url, database, writer, prepare.sealer_of(settings))
+    stores = Stores(url, database, writer, authority.sealer_of(settings))
     manager = api.build(stores, settings, clock, __version__)
     parts = manager.parts
     site = Site(database, parts.gate, parts.who, settings.session_timeout)

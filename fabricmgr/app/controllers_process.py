@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from fabricmgr.app import prepare, tls
+from fabricmgr.app import authority, prepare, tls
 from fabricmgr.app.inside import Inside
 from fabricmgr.app.messages import Database as DatabaseOrder
 from fabricmgr.app.messages import Failed, Prepared, Serving, Waiting
@@ -87,7 +87,7 @@ async def _database(inside: Inside) -> str:
 async def _renew(settings: ManagerSettings, database: Database) -> Outcome:
     """This manager's own certificate, on each of them: its file is theirs."""
     now = clock()
-    renewed = tls.keep_current(settings, await prepare.authority(settings, database, now), now)
+    renewed = tls.keep_current(settings, await authority.find(settings, database, now), now)
     return Outcome.done("made a new server certificate" if renewed else "the server certificate is good for longer")
 
 

@@ -6,25 +6,18 @@ from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
-from fabricmgr.app import tls
+from fabricmgr.app import authority, tls
 from fabricmgr.domain.errors import DatabaseUnavailable
-from fabricmgr.services import accounts, clusters, identity, installation
-from fabricmgr.services.certificates import Authority
+from fabricmgr.services import accounts, clusters, installation
 from fabricmgr.services.passwords import Passwords
 from fabricmgr.settings import ManagerSettings
 from fabricmgr.store import connect, migrate
-from fabricmgr.store.sealing import Sealer, load_master_key
 from fabricmgr.store.tx import Database
 
 PAUSE = 1.0  # seconds between tries while a database of the operator's is away
 
 Clock = Callable[[], datetime]
 Report = Callable[[str], None]
-
-
-def master_key_file(settings: ManagerSettings) -> Path:
-    """Where the key of all secrets lies."""
-    return settings.master_key or settings.data_dir / "master-key"
 
 
 async def schema(settings: ManagerSettings, url: str, report: Report) -> None:
@@ -50,16 +43,5 @@ async def first_start(settings: ManagerSettings, database: Database, passwords: 
     now = clock()
     await database.run(lambda tx: installation.ensure(tx, uuid4(), now))
     await database.run(lambda tx: clusters.ensure_default(tx, now))
-    tls.keep_current(settings, await authority(settings, database, now), now)
+    tls.keep_current(settings, await authority.find(settings, database, now), now)
     return await accounts.ensure_first_administrator(database, passwords, settings.data_dir, now)
-
-
-async def authority(settings: ManagerSettings, database: Database, now: datetime) -> Authority:
-    """The CA of this database."""
-    sealer = sealer_of(settings)
-    return await database.run(lambda tx: identity.authority(tx, sealer, settings.node_certificate_lifetime, now))
-
-
-def sealer_of(settings: ManagerSettings) -> Sealer:
-    """Opens what lies sealed in the database. A key is made only where the operator named none."""
-    return load_master_key(master_key_file(settings), create=settings.master_key is None)

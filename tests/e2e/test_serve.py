@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from tests.support.postgres import run_sql
-from tests.support.serve_process import CHECKOUT, Managers, ServeProcess, environment, managers, open_long_poll
+from tests.support.serve_process import CHECKOUT, Managers, ServeProcess, environment, free_port, managers, open_long_poll
 
 POLLS = 1000
 POOL = {"name": "pods", "purpose": "Pod", "prefixes": [{"prefix": "10.0.0.0/16", "central": True}]}
@@ -343,12 +343,6 @@ async def hold():
 
 asyncio.run(hold())
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # --- two of them -----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -186,6 +187,13 @@ class Managers:
 def listen(options: tuple[str, ...]) -> list[str]:
     """A free port, unless a test names one."""
     return [] if any(option.startswith("--listen") for option in options) else ["--listen", "127.0.0.1:0"]
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def environment(variables: dict[str, str]) -> dict[str, str]:
