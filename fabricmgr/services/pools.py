@@ -178,12 +178,14 @@ async def _keep_out(tx: Tx, pool: Pool, wanted: ReservationDraft, now: datetime)
 
 
 async def _empty(tx: Tx, pool: Pool, each: PoolPrefix, now: datetime) -> None:
-    """Make sure that nobody holds anything of a prefix, and forget its blocks. Locks as the writer does: supply, then blocks."""
+    """Make sure that nobody holds anything of a prefix, and forget its blocks. Locks as the writer does: supply, then blocks.
+
+    The pool is locked, so nothing new is assigned; releases go on. Once no allocation is to be seen, their spares are, and go too."""
     await usage_rows.lock_supply(tx, each.id)
     busy = await usage_rows.busy_blocks(tx, each.id, now)
     if busy:
         raise InUse("prefix", str(each.cidr), "; ".join(busy))
-    await usage_rows.forget_blocks(tx, each.id)
     held = await usage_rows.holders(tx, pool.scope, each.cidr)
     if held:
         raise InUse("prefix", str(each.cidr), f"addresses of it are held: {', '.join(str(a) for a in held)}")
+    await usage_rows.forget_blocks(tx, each.id)
