@@ -38,7 +38,7 @@ class Namespace:
 @contextmanager
 def namespace(role: str) -> Iterator[Namespace]:
     """A fresh namespace with its loopback up, gone afterwards."""
-    made = Namespace(f"fm-{role}-{RUN_ID}-{uuid4().hex[:4]}")
+    made = Namespace(f"fm-{role}-{RUN_ID}-{uuid4().hex[:8]}")
     subprocess.run(["ip", "netns", "add", made.name], check=True)
     try:
         made.run("ip", "link", "set", "lo", "up")

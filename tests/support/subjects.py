@@ -134,6 +134,9 @@ class Reference(Subject):
     leases: Path
     name: str
 
+    def __str__(self) -> str:
+        return self.name
+
     def own_keys(self, network: str) -> dict[str, object]:
         return {"type": "bridge", "bridge": f"go-{network}", "isGateway": True, "ipMasq": network == "masked", "ipam": self.ipam(network)}
 
