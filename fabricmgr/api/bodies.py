@@ -48,6 +48,22 @@ def check_media_type(scope: Scope, body: bytes) -> None:
         raise UnsupportedMediaType(given[:100], "application/json")
 
 
+def check_no_nul(body: bytes) -> None:
+    """No field may hold NUL: the database has no such text. Raises MalformedBody."""
+    if b"\\u0000" in body:
+        raise MalformedBody("the body", "a string in it holds NUL, which no field may")
+
+
+def check_strict(body: bytes) -> None:
+    """JSON in UTF-8 as RFC 8259 has it, without NaN and halves of surrogate pairs, which the framework's reader lets through.
+
+    Raises MalformedBody."""
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBody("the body", str(error)) from None
+
+
 def decode(body: bytes, kind: type[T]) -> T:
     """The body as a message of ours. Raises MalformedBody, MissingField, UnknownField, WrongType, Invalid."""
     try:
@@ -72,7 +88,8 @@ def _refusal(text: str, body: bytes, kind: type[Any]) -> FabricError:
         return MalformedBody("the body", str(error))
     if wrong := _EXPECTED.match(said):
         return WrongType(where or "the body", value, wrong["expected"])
-    return Invalid(where or "the body", value, said[:1].lower() + said[1:])
+    # msgspec says "Invalid UUID" and the like: what it names is what it expected.
+    return Invalid(where or "the body", value, f"a valid {said.removeprefix('Invalid ')}")
 
 
 def unknown_field(name: str, known: list[str], where: str = "") -> UnknownField:

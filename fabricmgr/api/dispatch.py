@@ -109,6 +109,9 @@ class Dispatch:
         large = isinstance(route, RawRoute) and route.large
         body = await read_body(scope, receive, self._limits.report if large else self._limits.body)
         bodies.check_media_type(scope, body)
+        bodies.check_no_nul(body)
+        if body and isinstance(route, FrameworkRoute):
+            bodies.check_strict(body)
         return body
 
 

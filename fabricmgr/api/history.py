@@ -8,8 +8,9 @@ from fabricmgr.api.framework import View
 from fabricmgr.api.parts import Called, Paging
 from fabricmgr.domain.addresses import parse_address
 from fabricmgr.domain.allocation import HistoryEntry, Holding
-from fabricmgr.domain.errors import Invalid, MissingField
+from fabricmgr.domain.errors import MissingField
 from fabricmgr.domain.page import Paged
+from fabricmgr.domain.times import parse_instant
 from fabricmgr.services import history
 from fabricmgr.services.allocations import owner_key
 
@@ -77,21 +78,10 @@ async def show_history(call: Called, page: Paging, address: str | None = None, a
     if at is None:
         holders = await call.read(lambda tx: history.holdings(tx, asked, page))
     else:
-        when = _time(at)
+        when = parse_instant(at)
         holders = Paged(tuple(await call.read(lambda tx: history.who_had(tx, asked, when))), None)
     return call.shown(HistoryPage(items=[HoldingView.of(each) for each in holders.items], next=holders.next))
 
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-def _time(text: str) -> datetime:
-    expected = "a time with an offset, such as 2026-11-25T10:00:00Z"
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise Invalid("at", text, expected) from None
-    if found.tzinfo is None:
-        raise Invalid("at", text, expected)
-    return found

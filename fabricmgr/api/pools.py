@@ -12,6 +12,7 @@ from fabricmgr.domain.addresses import Prefix, parse_address, parse_prefix
 from fabricmgr.domain.errors import Invalid
 from fabricmgr.domain.names import cluster_name, pool_name
 from fabricmgr.domain.pool import (
+    LARGEST_SCOPE,
     Pool,
     PoolBlock,
     PoolChange,
@@ -182,7 +183,7 @@ async def list_pools(
     page: Paging,
     purpose_: Annotated[str | None, Query(alias="purpose")] = None,
     cluster: str | None = None,
-    scope: int | None = None,
+    scope: Annotated[int | None, Query(ge=0, le=LARGEST_SCOPE)] = None,
 ) -> Response:
     """Pools by name, all or those of a purpose, cluster or scope."""
     filters = PoolFilter(

@@ -46,7 +46,7 @@ class RouteTable(Generic[T]):
                 if place.any is None or not segment:
                     raise NotFound("resource", _shown(raw_path))
                 step = place.any
-                values.append(unquote(segment))
+                values.append(_decoded(segment, raw_path))
             place = step
         if not place.methods:
             raise NotFound("resource", _shown(raw_path))
@@ -78,3 +78,10 @@ def allowed(methods: Iterable[str]) -> list[str]:
 
 def _shown(raw_path: bytes) -> str:
     return unquote(raw_path.decode("latin-1"))[:200]
+
+
+def _decoded(segment: str, raw_path: bytes) -> str:
+    text = unquote(segment)
+    if "\x00" in text:
+        raise NotFound("resource", _shown(raw_path))
+    return text

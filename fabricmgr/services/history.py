@@ -7,6 +7,7 @@ from fabricmgr.domain.addresses import Address
 from fabricmgr.domain.allocation import HistoryEntry, Holding
 from fabricmgr.domain.errors import Invalid
 from fabricmgr.domain.page import Page, Paged
+from fabricmgr.domain.times import instant
 from fabricmgr.store import history_rows
 from fabricmgr.store.history_rows import Key
 from fabricmgr.store.tx import Tx
@@ -51,9 +52,9 @@ def _key(text: str | None) -> Key | None:
         return None
     at, _, line = text.partition("/")
     try:
-        found = datetime.fromisoformat(at), int(line)
-    except ValueError:
+        found = instant(datetime.fromisoformat(at)), int(line)
+    except (ValueError, Invalid):
         raise Invalid("after", text, "the `next` of the page before") from None
-    if found[0].tzinfo is None or not 0 <= found[1] < 2**63:
+    if not 0 <= found[1] < 2**63:
         raise Invalid("after", text, "the `next` of the page before")
     return found

@@ -10,6 +10,7 @@ from fabricmgr.domain.addresses import parse_address, parse_prefix
 from fabricmgr.domain.errors import HelloRequired, Invalid, NodeIsGone, ReportGap, Unauthenticated
 from fabricmgr.domain.names import container_id, interface_name, network_name
 from fabricmgr.domain.owner import Attachment
+from fabricmgr.domain.times import instant
 from fabricmgr.metrics import REPORTED_CHANGES, REPORTS
 from fabricmgr.services.attachments import LARGEST_GENERATION, about
 from fabricmgr.store.pressure import Pressure
@@ -79,7 +80,7 @@ def _change(node: NodePrincipal, change: wire.Change) -> ReportedChange:
         owner.network,
         owner.container,
         owner.ifname,
-        owned.at,
+        instant(owned.at),
         spots.get(4),
         spots.get(6),
         owned.mac,

@@ -31,6 +31,7 @@ class Context:
     counted: bool = False
     reason: str = ""
     status: int = 0
+    answered: bool = False
 
 
 def context(scope: Scope) -> Context:
@@ -69,6 +70,7 @@ class Edge:
                 seen.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", seen.id.encode())]
             await send(message)
+            seen.answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
             await self.app(scope, receive, watched)
@@ -81,6 +83,8 @@ class Edge:
             self._note(scope, seen, time.perf_counter() - began)
 
     async def _refuse(self, scope: Scope, seen: Context, send: Send, error: FabricError | None) -> None:
+        if seen.answered:
+            return
         seen.reason = "" if error is None else sentence(presentable(error)).replace("\x00", "")
         if seen.status:
             # The answer has begun: cutting it off is the only way left to say that it is not whole.

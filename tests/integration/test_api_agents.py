@@ -134,6 +134,30 @@ def test_a_report_of_another_life_or_with_a_gap_is_refused(served: Served, tmp_p
     assert body_of(early)["fields"]["expected"] == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"at": "9999-12-31T23:59:59-14:00"},
+        {"at": "0001-01-01T00:00:00+14:00"},
+        {"at": "2026-01-01T00:00:00"},
+        {"pod": "\x00"},
+        {"container": "../x"},
+        {"addresses": [{"address": "10.2.0.5%eth0", "generation": 1}]},
+        {"addresses": [{"address": "10.2.0.5", "generation": 2**70}]},
+    ],
+)
+def test_a_report_that_cannot_be_is_refused_whole(served: Served, tmp_path: Path, change: dict[str, Any]) -> None:
+    node = served.node(tmp_path, "w1")
+    life = greet(node, "w1")
+    owned = attachment("c1", "10.2.0.5", "10.2.0.0/26", 1) | change
+
+    answer = node.post(f"{SELF}/reports", json={"life": life, "number": 1, "changes": [{"kind": "assigned", "owned": owned}]})
+
+    assert answer.status_code == 400, answer.text
+    again = node.post(f"{SELF}/reports", json={"life": life, "number": 1, "changes": []})
+    assert again.json()["number"] == 1
+
+
 def test_desired_state_is_told_at_once_and_again_when_it_changes(served: Served, tmp_path: Path) -> None:
     node = served.node(tmp_path, "w1")
     life = greet(node, "w1")

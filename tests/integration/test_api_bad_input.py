@@ -175,6 +175,43 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(
     assert body_of(answer)["code"] == code
 
 
+HOSTILE: list[tuple[str, str, bytes]] = [
+    ("POST", POOLS, b'{"name":"a","scope":1e400}'),
+    ("POST", POOLS, b'{"name":"a","scope":' + b"9" * 40 + b"}"),
+    ("POST", POOLS, b'{"name":"a","scope":' + b"9" * 5000 + b"}"),
+    ("POST", POOLS, b'{"name":"\\ud800"}'),
+    ("POST", POOLS, b'{"name":"a","cooldown_seconds":NaN}'),
+    ("POST", POOLS, b'{"name":"a\\u0000"}'),
+    ("POST", POOLS, b'{"name":"a","prefixes":[{"prefix":"10.77.0.0/24","block_length":' + b"9" * 30 + b"}]}"),
+    ("POST", "/v1/clusters/default/networks", b'{"name":"n","pools":["pods"],"decide":"namespaces","namespaces":["\\u0000"]}'),
+    ("POST", "/v1/sessions", b'{"account":"\\u0000","password":"\\u0000"}'),
+    ("POST", "/v1/sessions", b'{"account":"' + b"a" * 300_000 + b'","password":"b"}'),
+    ("PATCH", "/v1/accounts/reader", b'{"password":"\\ud800aaaaaaaaa"}'),
+    ("PUT", f"{ALLOCATIONS}/x", b'{"families":[' + b"9" * 30 + b"]}"),
+    ("PUT", f"{ALLOCATIONS}/x", b'{"address":"\\ud800"}'),
+    ("POST", "/v1/enrol", b'{"token":"\\u0000","machine_id":"a","public_key":"","proof":"","now":"2026-01-01T00:00:00Z"}'),
+    ("GET", "/v1/pools/%00", b""),
+    ("GET", "/v1/accounts/%ff", b""),
+    ("GET", "/v1/accounts?after=%00", b""),
+    ("GET", f"/v1/pools?scope={'9' * 30}", b""),
+    ("GET", "/v1/pools?scope=-5", b""),
+    ("GET", f"/v1/events?after={'9' * 30}", b""),
+    ("GET", "/v1/events?wait=nan", b""),
+    ("GET", "/v1/history?address=10.0.0.1&at=9999-12-31T23:59:59-14:00", b""),
+    ("GET", "/v1/history?address=10.0.0.1&after=0001-01-01T00:00:00%2B14:00/1", b""),
+    ("DELETE", f"{ALLOCATIONS}/x?generation={'9' * 30}", b""),
+    ("DELETE", f"{POOLS}/base/prefixes/%00/24", b""),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "content"), HOSTILE, ids=lambda value: str(value)[:50])
+def test_hostile_input_is_the_callers_fault_and_never_ours(admin: httpx2.Client, method: str, path: str, content: bytes) -> None:
+    answer = admin.request(method, path, content=content, headers={"Content-Type": "application/json"} if content else {})
+
+    assert answer.status_code in (400, 401, 404), answer.text
+    assert body_of(answer)["message"]
+
+
 def test_no_body_where_one_is_needed_is_said(admin: httpx2.Client) -> None:
     answer = admin.post(POOLS)
 

@@ -1,0 +1,26 @@
+"""Times that come from outside."""
+
+from datetime import UTC, datetime
+
+from fabricmgr.domain.errors import Invalid
+
+EXPECTED = "a time with an offset, such as 2026-11-25T10:00:00Z"
+
+
+def instant(at: datetime, field: str = "at") -> datetime:
+    """The same moment in UTC. Raises Invalid for one without an offset, and for one that UTC has no year for."""
+    if at.tzinfo is None:
+        raise Invalid(field, at.isoformat(), EXPECTED)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise Invalid(field, at.isoformat(), EXPECTED) from None
+
+
+def parse_instant(text: str, field: str = "at") -> datetime:
+    """Parse RFC 3339 text. Raises Invalid."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Invalid(field, text, EXPECTED) from None
+    return instant(found, field)
