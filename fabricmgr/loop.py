@@ -52,11 +52,21 @@ class Loop:
         self._period = period
         self._chance = chance
         self._woken = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
         self._failures = 0
 
     def wake(self) -> None:
         """Do a pass now, or right after the one that runs."""
         self._woken.set()
+
+    def wake_within(self, seconds: float) -> None:
+        """Do a pass so many seconds from now: it is for all that happens until then."""
+        if self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.wake()
 
     async def run(self) -> None:
         """Until cancelled."""

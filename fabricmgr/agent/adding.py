@@ -1,6 +1,6 @@
 """What an ADD comes to, decided before anything is done: which routes, which links, which result. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
@@ -54,10 +54,10 @@ def _shares_family(place: Place, spec: NetworkSpec) -> bool:
     return any(parse_address(each.address).version in spec.families for each in place.owned.addresses)
 
 
-def bridge_of(request: CniRequest, network: NetworkPlan, in_use: bool) -> str:
+def bridge_of(request: CniRequest, network: NetworkPlan, in_use: Callable[[], bool]) -> str:
     """A network has one bridge on a node. Its configuration may name it as long as no pod is on another. Raises CniConfiguration."""
     wanted = request.config.bridge
-    if wanted and wanted != network.bridge_name and (in_use or network.bridge):
+    if wanted and wanted != network.bridge_name and (network.bridge or in_use()):
         raise CniConfiguration(
             f"bridge {wanted!r} is not the bridge of network {network.name} on this node, which is {network.bridge_name}"
         )

@@ -4,6 +4,7 @@ Order: lock, journal, kernel, manager (where it answers; else what the journal s
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -33,7 +35,7 @@ from fabricmgr.agent.report import Reporter
 from fabricmgr.agent.spool import Spool
 from fabricmgr.agent.status import SOCKET, Admin
 from fabricmgr.agent.supply import Marks, Supply
-from fabricmgr.agent.sync import Sync
+from fabricmgr.agent.sync import REPORT_GATHER, Sync
 from fabricmgr.agent.telemetry import MetricsPage
 from fabricmgr.agent.verbs import Turns
 from fabricmgr.domain.addresses import Family
@@ -50,6 +52,8 @@ log = logging.getLogger(__name__)
 # Seconds that start-up waits for the manager before it serves what the journal says.
 GREET_LIMIT = 3.0
 LAST_WORDS_LIMIT = 2.0
+# Seconds in which ADDs gather before one look decides on more blocks: it walks every address held.
+SUPPLY_GATHER = 0.02
 
 OpenJournal = Callable[[Path, UUID], tuple[Writable, Found]]
 OpenSocket = Callable[[int], NetlinkSocket]
@@ -125,7 +129,7 @@ class Agent:
 
     def _wire(self) -> None:
         """Who wakes whom."""
-        self.holdings.changed = self.loops["report"].wake
+        self.holdings.changed = partial(self.loops["report"].wake_within, REPORT_GATHER)
         self.holdings.taken = self._taken
         self.holdings.blocks_changed = self.ground.widen
         self.supply.must_greet = self._must_greet
@@ -138,7 +142,7 @@ class Agent:
     def _taken(self, pools: Sequence[str], families: Iterable[Family]) -> None:
         names = [PoolName(pool) for pool in pools]
         if any(self.holdings.stock.at_hand(names, family) < 2 * self.settings.low_mark for family in families):
-            self.loops["supply"].wake()
+            self.loops["supply"].wake_within(SUPPLY_GATHER)
 
     def _gone(self, keys: Sequence[Key | None]) -> None:
         """Called in the reaper's thread."""
@@ -225,6 +229,9 @@ class Agent:
         if self.page is not None:
             log.info("metrics", extra={"port": await self.page.start()})
         await self.admin.start()
+        # What was made up to here stays: the collector need not walk it again in the middle of an ADD.
+        gc.collect()
+        gc.freeze()
         await self.server.start()
         log.info("serving", extra={"node": self.manager.identity.about.node, "socket": str(self.settings.socket_path)})
 

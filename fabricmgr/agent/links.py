@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from errno import EEXIST, ENODEV, ENOENT, ENXIO, EXFULL
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
@@ -25,6 +25,7 @@ from fabricmgr.netlink.links import (
     all_links,
     delete_link,
     get_link,
+    is_operational,
     link_body,
     link_named,
     mac_bytes,
@@ -70,11 +71,15 @@ class AttachPlan:
     routes: tuple[Prefix, ...] = ()
     used_before: tuple[Address, ...] = ()
 
-    @property
+    @cached_property
     def host_name(self) -> str:
         return host_name(self.network, self.container, self.ifname)
 
-    @property
+    @cached_property
+    def host_mac(self) -> str:
+        return host_mac(self.host_name)
+
+    @cached_property
     def pod_mac(self) -> str:
         return self.mac or mac_for(self.addresses)
 
@@ -82,7 +87,7 @@ class AttachPlan:
     def origin(self) -> Origin:
         return origin_of(self.network, self.container, self.ifname, self.pod_mac, self.addresses, self.spoof_check)
 
-    @property
+    @cached_property
     def all_routes(self) -> tuple[tuple[Prefix, Address], ...]:
         """Every route of the pod with its gateway, the default ones first; none of a family that the pod has no address of."""
         families = sorted({address.version for address in self.addresses})
@@ -176,15 +181,14 @@ def attach(kernel: Kernel, plan: AttachPlan) -> Attached:
         delete_link(kernel.route, plan.host_name)
         raise
     identity = namespace.identity(plan.namespace)
-    name, routes = plan.host_name, plan.all_routes
-    return Attached(name, host_mac(name), plan.pod_mac, plan.mtu, plan.bridge, routes, identity, operational)
+    return Attached(plan.host_name, plan.host_mac, plan.pod_mac, plan.mtu, plan.bridge, plan.all_routes, identity, operational)
 
 
 def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
     name = plan.host_name
     pair = templates.veth_template(plan.ifname, LIVE).fill(
         name=name.encode(),
-        host_mac=mac_bytes(host_mac(name)),
+        host_mac=mac_bytes(plan.host_mac),
         pod_mac=mac_bytes(plan.pod_mac),
         mtu=templates.native(plan.mtu),
         bridge=templates.native(_index_of(plan.bridge)),
@@ -211,8 +215,7 @@ def _fill_pod(kernel: Kernel, plan: AttachPlan) -> bool:
     try:
         messages, steps = _pod_messages(plan, index)
         replies = pod.exchange(messages, steps)
-        link = parse_link(replies[-1][1])
-        return link.operational or _becomes_operational(pod, index)
+        return is_operational(replies[-1][1]) or _becomes_operational(pod, index)
     finally:
         pod.close()
 
@@ -254,7 +257,7 @@ def _pod_messages(plan: AttachPlan, index: int) -> tuple[list[bytearray], list[s
 def _becomes_operational(pod: NetlinkSocket, index: int) -> bool:
     for _ in range(_LOOKS):
         time.sleep(_BETWEEN_LOOKS)
-        if parse_link(pod.exchange([get_link(index)], ["look at the pod's link"])[-1][1]).operational:
+        if is_operational(pod.exchange([get_link(index)], ["look at the pod's link"])[-1][1]):
             return True
     return False
 
@@ -320,7 +323,8 @@ def _hide_pod_end(kernel: Kernel, descriptor: int, host: Link) -> None:
     with kernel.inside(descriptor, partial(kernel.open_socket, ROUTE)) as pod:
         found = pod.exchange([get_link(host.peer)], ["look at the pod's link"], ignore=_NOT_THERE)
         # Another link may bear its number by now: ours names the host end as its other one.
-        if not found or parse_link(found[0][1]).peer != host.index or parse_link(found[0][1]).kind != "veth":
+        end = parse_link(found[0][1]) if found else None
+        if end is None or end.peer != host.index or end.kind != "veth":
             return
         messages = [
             message(SETLINK, 0, link_body(host.peer, False)),

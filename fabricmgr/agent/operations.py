@@ -97,11 +97,11 @@ class Operations:
             raise AttachmentExists(*key)
 
     def _dead(self, key: Key, request: CniRequest) -> list[Key]:
-        uid = request.pod.uid if request.pod else ""
+        same_pod = self._holdings.state.by_uid.get(request.pod.uid, ()) if request.pod else ()
         found = []
-        for other, attached in self._holdings.state.attachments.items():
-            same_pod = bool(uid) and attached.place.owned.uid == uid and (other[0], other[2]) == (key[0], key[2])
-            if attached.stage is not Stage.DONE or not (other == key or same_pod):
+        for other in {key, *(each for each in same_pod if (each[0], each[2]) == (key[0], key[2]))}:
+            attached = self._holdings.get(other)
+            if attached is None or attached.stage is not Stage.DONE:
                 continue
             if not self._leaving.link_lives(other, attached.place.owned.host_interface):
                 found.append(other)
@@ -110,15 +110,11 @@ class Operations:
     def _place(self, request: CniRequest, spec: NetworkSpec, network: NetworkPlan) -> Place:
         if request.namespace is None:
             raise NamespaceMissing(request.netns)
-        attachments = self._holdings.state.attachments
-        others = [
-            each.place
-            for key, each in attachments.items()
-            if key[1] == request.container and key != (request.network, request.container, request.ifname) and each.stage is Stage.DONE
-        ]
-        desired = self._holdings.state.desired
-        is_default, routes = adding.routing(request, spec, others, desired.networks if desired else [])
-        adding.bridge_of(request, network, any(key[0] == request.network for key in attachments))
+        state = self._holdings.state
+        keys = state.by_container.get(request.container, set()) - {(request.network, request.container, request.ifname)}
+        others = [each.place for each in map(state.attachments.__getitem__, sorted(keys)) if each.stage is Stage.DONE]
+        is_default, routes = adding.routing(request, spec, others, state.desired.networks if state.desired else [])
+        adding.bridge_of(request, network, lambda: any(key[0] == request.network for key in state.attachments))
         return adding.place_of(request, request.namespace, spec, self._clock(), is_default, routes)
 
     async def _addresses(self, place: Place, spec: NetworkSpec, request: CniRequest) -> tuple[Place, tuple[Address, ...]]:
@@ -147,7 +143,6 @@ class Operations:
         except (FabricError, OSError):
             self._holdings.undo(place.key, self._clock())
             raise
-        log.info("attached", extra={"container": place.owned.container, "addresses": [each.address for each in place.owned.addresses]})
         return adding.result_of(place, network, made)
 
     def _finish(self, place: Place) -> None:

@@ -165,11 +165,15 @@ class Attached:
 
 @dataclass
 class State:
-    """What all records up to now add up to. `apply` is the only way to change it."""
+    """What all records up to now add up to. `apply` is the only way to change it.
+
+    by_container, by_uid: keys of attachments, so that an ADD does not walk thousands of them; only pods have a uid."""
 
     header: Header
     blocks: dict[str, BlockHeld] = field(default_factory=dict)
     attachments: dict[Key, Attached] = field(default_factory=dict)
+    by_container: dict[str, set[Key]] = field(default_factory=dict)
+    by_uid: dict[str, set[Key]] = field(default_factory=dict)
     resting: dict[str, Resting] = field(default_factory=dict)
     unreported: list[Change] = field(default_factory=list)
     sending: Sending | None = None
@@ -221,13 +225,29 @@ class State:
         self.resting = {address: rest for address, rest in self.resting.items() if rest.address.block != prefix}
 
     def _attach(self, record: Intent | Done) -> None:
-        done = isinstance(record, Done)
-        self.attachments[record.place.key] = Attached(Stage.DONE if done else Stage.INTENT, record.place)
+        done, key = isinstance(record, Done), record.place.key
+        old = self.attachments.get(key)
+        if old is not None and old.place.owned.uid != record.place.owned.uid:
+            self._forget(key)
+        self.attachments[key] = Attached(Stage.DONE if done else Stage.INTENT, record.place)
+        self.by_container.setdefault(key[1], set()).add(key)
+        if record.place.owned.uid:
+            self.by_uid.setdefault(record.place.owned.uid, set()).add(key)
         for address in record.place.owned.addresses:
             self.resting.pop(address.address, None)
             self._grow(address)
         if done:
             self.unreported.append(Change(kind=ChangeKind.ASSIGNED, owned=record.place.owned))
+
+    def _forget(self, key: Key) -> None:
+        attached = self.attachments.pop(key, None)
+        if attached is None:
+            return
+        for index, value in ((self.by_container, key[1]), (self.by_uid, attached.place.owned.uid)):
+            keys = index.get(value, set())
+            keys.discard(key)
+            if not keys:
+                index.pop(value, None)
 
     def _grow(self, address: BlockAddress) -> None:
         block = self.blocks.get(address.block or "")
@@ -242,7 +262,7 @@ class State:
         if isinstance(record, Going):
             self._go(attached, record.at, record.reason)
             return
-        del self.attachments[record.key]
+        self._forget(record.key)
         since = record.since if isinstance(record, Undone) else record.at
         for address in owned.addresses:
             if address.block in self.blocks:

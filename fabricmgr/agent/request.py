@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_interface
 
 from fabricmgr.agent.frame import Frame
@@ -89,6 +90,8 @@ KNOWN_ARGS = (
     "K8S_POD_INFRA_CONTAINER_ID",
 )
 _YES = ("1", "true")
+# A runtime sends the same configuration with every ADD of a network. Bytes; a larger one is read anew each time.
+_LARGEST_REMEMBERED = 16 * 1024
 
 
 def command_of(frame: Frame) -> Command:
@@ -108,18 +111,16 @@ def parse_request(frame: Frame, namespace: Namespace | None = None) -> CniReques
     MissingField and Invalid."""
     command = command_of(frame)
     args = _environment(frame, command)
-    configuration = Configuration(frame.stdin, frame.plugin)
-    _refuse_too_old(command, configuration.version)
     if command in (Command.DEL, Command.GC):
-        return _taking_away(command, frame, configuration, namespace)
-    configuration.refuse_unserved_mode(configuration.mode(prev_is_anothers=command is Command.ADD))
-    network = configuration.network()
+        return _taking_away(command, frame, namespace)
+    remembered = command is Command.ADD and len(frame.stdin) <= _LARGEST_REMEMBERED
+    said = (_said_before if remembered else _said)(command, frame.stdin, frame.plugin)
     if command is Command.STATUS:
-        return CniRequest(command, network)
-    asked, mac, ignored = _asked((*configuration.asked(), _asked_by_args(args)))
+        return CniRequest(command, said.network)
+    asked, mac, ignored = _asked((*said.asked, _asked_by_args(args)))
     return CniRequest(
         command,
-        network,
+        said.network,
         container=frame.container,
         ifname=frame.ifname,
         netns=frame.netns,
@@ -127,14 +128,38 @@ def parse_request(frame: Frame, namespace: Namespace | None = None) -> CniReques
         pod=_pod(args),
         asked=asked,
         mac=mac,
-        prev=_prev(command, configuration),
+        prev=said.prev,
         own_namespace_allowed=frame.netns_override in _YES,
         ignored=ignored,
     )
 
 
-def _taking_away(command: Command, frame: Frame, configuration: Configuration, namespace: Namespace | None) -> CniRequest:
+@dataclass(frozen=True)
+class _Said:
+    """What a configuration says to ADD, CHECK or STATUS."""
+
+    network: NetworkConfig
+    asked: tuple[Asked, ...] = ()
+    prev: CniResult | None = None
+
+
+def _said(command: Command, stdin: bytes, plugin: str) -> _Said:
+    configuration = Configuration(stdin, plugin)
+    _refuse_too_old(command, configuration.version)
+    configuration.refuse_unserved_mode(configuration.mode(prev_is_anothers=command is Command.ADD))
+    network = configuration.network()
+    if command is Command.STATUS:
+        return _Said(network)
+    return _Said(network, configuration.asked(), _prev(command, configuration))
+
+
+_said_before = lru_cache(maxsize=64)(_said)
+
+
+def _taking_away(command: Command, frame: Frame, namespace: Namespace | None) -> CniRequest:
     """DEL and GC: whatever else the configuration holds, what it once brought must go."""
+    configuration = Configuration(frame.stdin, frame.plugin)
+    _refuse_too_old(command, configuration.version)
     network = configuration.bare_network()
     if command is Command.GC:
         return CniRequest(command, network, valid=configuration.valid_attachments())

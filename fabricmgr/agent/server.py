@@ -1,6 +1,6 @@
 """The agent's edge to container runtimes: the plugin's calls come in, typed requests go down, answers go back.
 
-One accept loop in plain asyncio; a call costs 0.2 ms here. Root alone is served. Operations on one attachment take turns. An ADD whose
+One listener in plain asyncio; a call costs 0.2 ms here. Root alone is served. Operations on one attachment take turns. An ADD whose
 caller did not read its result is undone, and what a caller left before its turn came is not begun: a DEL that timed out lies in the spool,
 and begun late it could hit the attachment's next life."""
 
@@ -34,6 +34,8 @@ ANSWER_LIMIT = 5.0
 CLOSE_LIMIT = 1.0
 # Seconds that running calls have when the agent stops.
 DRAIN_LIMIT = 5.0
+# Seconds without accepting when there are no descriptors.
+ACCEPT_PAUSE = 0.1
 
 
 class CallerLeft(Exception):
@@ -49,7 +51,6 @@ class Server:
         self._spool = spool
         self._turns = turns
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -58,15 +59,14 @@ class Server:
         self._spool.prepare()
         _unlink_socket(self._path)
         self._listener = _listen(self._path)
-        self._accepting = asyncio.create_task(self._accept(self._listener), name="cni accept")
+        self._watch()
 
     async def stop(self) -> None:
         """Take no more calls, let those that run end, then cut off what is left."""
-        if self._listener is None or self._accepting is None:
+        if self._listener is None:
             return
         _unlink_socket(self._path)
-        self._accepting.cancel()
-        await asyncio.gather(self._accepting, return_exceptions=True)
+        asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         self._listener = None
         if self._calls:
@@ -75,18 +75,27 @@ class Server:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError as error:  # out of descriptors: those in use come back as calls end
-                log.error("cannot accept a CNI call", extra={"reason": str(error)})
-                await asyncio.sleep(0.1)
-                continue
-            task = asyncio.create_task(self._guarded(connection), name="cni call")
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+    def _watch(self) -> None:
+        """Accept whoever comes. Watched once, not awaited for each caller: that would be three turns of the loop a call."""
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """All that have connected by now."""
+        try:
+            for _ in range(BACKLOG):
+                connection, _ = listener.accept()
+                connection.setblocking(False)
+                task = asyncio.create_task(self._guarded(connection), name="cni call")
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
+        except BlockingIOError:
+            return
+        except OSError as error:  # out of descriptors: those in use come back as calls end
+            log.error("cannot accept a CNI call", extra={"reason": str(error)})
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(ACCEPT_PAUSE, self._watch)
 
     async def _guarded(self, connection: socket.socket) -> None:
         """One connection, from first byte to close. Whatever happens in it ends with it."""
@@ -163,6 +172,7 @@ class Server:
         result = await self._verbs.add(request)
         call.close()
         if await _delivered(connection, Answer(0, encode_result(result, request.config.version, request.config.dns))):
+            log.info("attached", extra={"container": request.container, "addresses": [str(ip.address.ip) for ip in result.ips]})
             return
         connection.close()  # a caller that only slept must find no result of what is undone
         log.warning("ADD undone", extra={"about": _about(request), "reason": "its caller left without the result"})
@@ -213,11 +223,23 @@ async def _receive(connection: socket.socket, call: Call) -> None:
 
 
 async def _send(connection: socket.socket, answer: Answer) -> None:
+    data = encode_answer(answer)
     try:
+        rest = data[_sent_at_once(connection, data) :]
+        if not rest:
+            return
         async with asyncio.timeout(ANSWER_LIMIT):
-            await asyncio.get_running_loop().sock_sendall(connection, encode_answer(answer))
+            await asyncio.get_running_loop().sock_sendall(connection, rest)
     except OSError as error:
         raise CallerLeft(f"it did not take its answer: {str(error) or 'it took too long'}") from None
+
+
+def _sent_at_once(connection: socket.socket, data: bytes) -> int:
+    """Bytes that the socket took without waiting: nearly always all of them."""
+    try:
+        return connection.send(data)
+    except BlockingIOError:
+        return 0
 
 
 async def _delivered(connection: socket.socket, answer: Answer) -> bool:

@@ -83,10 +83,19 @@ def parse_link(body: bytes) -> Link:
         group=number(found.get(GROUP)),
         alias=string(found.get(ALIAS)),
         up=bool(flags & UP),
-        operational=number(found.get(OPERSTATE)) in (OPERATIONAL, _OPERATIONAL_UNKNOWN),
+        operational=_operational(found.get(OPERSTATE)),
         hairpin=bool(number(port.get(PORT_HAIRPIN))),
         isolated=bool(number(port.get(PORT_ISOLATED))),
     )
+
+
+def is_operational(body: bytes) -> bool:
+    """What `parse_link` says of it, without reading the rest."""
+    return _operational(next((value for kind, value in walk(body, LINK_HEADER.size) if kind == OPERSTATE), None))
+
+
+def _operational(state: bytes | None) -> bool:
+    return number(state) in (OPERATIONAL, _OPERATIONAL_UNKNOWN)
 
 
 def link_named(sock: NetlinkSocket, name: str) -> Link | None:

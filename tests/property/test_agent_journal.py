@@ -13,6 +13,7 @@ from fabricmgr.agent.records import (
     AnyRecord,
     BlockDropped,
     BlockHeld,
+    Done,
     Going,
     Reaped,
     Resting,
@@ -21,7 +22,7 @@ from fabricmgr.agent.records import (
     Undone,
 )
 from fabricmgr.wire import BlockAddress
-from tests.support.agent_records import BLOCK, BOOT, HEADER, LIFE, NOW, address, done, intent, later
+from tests.support.agent_records import BLOCK, BOOT, HEADER, LIFE, NOW, address, done, intent, later, place
 
 CONTAINERS = st.sampled_from(["a", "b", "c", "d"])
 ADDRESSES = st.builds(address, st.integers(1, 6), st.integers(1, 50), st.sampled_from(["10.1.0.0/26", None]))
@@ -34,6 +35,7 @@ def key(container: str) -> tuple[str, str, str]:
 RECORDS: st.SearchStrategy[AnyRecord] = st.one_of(
     st.builds(intent, CONTAINERS, ADDRESSES),
     st.builds(done, CONTAINERS, ADDRESSES),
+    st.builds(lambda c, uid: Done(place=place(c, uid=uid)), CONTAINERS, st.sampled_from(["u1", "u2"])),
     st.builds(lambda c: Undone(key=key(c), since=NOW, at=later(1)), CONTAINERS),
     st.builds(lambda c: Going(key=key(c), at=later(2), reason="DEL"), CONTAINERS),
     st.builds(lambda c: Reaped(key=key(c), at=later(3)), CONTAINERS),
@@ -151,6 +153,15 @@ class Crashes(RuleBasedStateMachine):
         assert found.state is not None
         assert found.state.header.life == LIFE
         assert said(found.state) == said(self.model)
+
+    @invariant()
+    def every_attachment_is_found_by_its_container_and_its_pod(self) -> None:
+        attachments = self.journal.state.attachments
+
+        assert {key for keys in self.journal.state.by_container.values() for key in keys} == set(attachments)
+        assert all(key[1] == name for name, keys in self.journal.state.by_container.items() for key in keys)
+        pods = {(each.place.owned.uid, key) for key, each in attachments.items() if each.place.owned.uid}
+        assert {(uid, key) for uid, keys in self.journal.state.by_uid.items() for key in keys} == pods
 
     def teardown(self) -> None:
         self.journal.close()
