@@ -19,10 +19,11 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from bench.calls import Call, timed
+from bench.calls import timed
 from bench.contenders import Contender, reference
 from bench.figures import paired_ratio, percentile, table
-from bench.namespaces import inside, namespaces, path_of
+from bench.namespaces import inside, namespaces
+from bench.ours import FURTHER, MASQUERADING, PLAIN, OurNode, held, ours
 from bench.peers import peer
 
 BUILD = Path("build")
@@ -67,23 +68,11 @@ def one_round(contender: Contender, width: int) -> tuple[float, float]:
     with namespaces(*(f"p{number}" for number in range(width))) as pods:
         ids = [uuid4().hex for _ in pods]
         with inside(contender.node):
-            added = timed([call("ADD", contender, pod, container) for pod, container in zip(pods, ids, strict=True)])
+            added = timed([contender.call("ADD", pod, container) for pod, container in zip(pods, ids, strict=True)])
             time.sleep(SETTLE)
-            deleted = timed([call("DEL", contender, pod, container) for pod, container in zip(pods, ids, strict=True)])
+            deleted = timed([contender.call("DEL", pod, container) for pod, container in zip(pods, ids, strict=True)])
         time.sleep(SETTLE)
     return added, deleted
-
-
-def call(command: str, contender: Contender, pod: str, container: str) -> Call:
-    environment = {
-        "CNI_COMMAND": command,
-        "CNI_CONTAINERID": container,
-        "CNI_NETNS": path_of(pod),
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(Path(contender.plugin).parent),
-        "PATH": os.environ["PATH"],
-    }
-    return Call.prepared(contender.plugin, contender.config, environment | dict(contender.environment))
 
 
 def arguments() -> argparse.Namespace:
@@ -91,9 +80,49 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=40, help="of single calls")
     parser.add_argument("--burst-rounds", type=int, default=8, help="of 32 calls at once")
     parser.add_argument("--masquerade-rounds", type=int, default=20, help="of single calls with masquerade")
+    parser.add_argument("--growth-rounds", type=int, default=40, help="of single calls on nodes with few and with many pods; 0: none")
+    parser.add_argument("--held", type=int, default=10, help="pods on each node before anything is timed")
+    parser.add_argument("--many", type=int, default=4000, help="pods on the node with many")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000, help="of the order in each round")
     parser.add_argument("--json", type=Path, help="write all samples there, in seconds")
     return parser.parse_args()
+
+
+def against_the_reference(asked: argparse.Namespace, folder: Path, node: OurNode, stack: ExitStack) -> list[Experiment]:
+    """Both shims and the Go plugins, each node with the same number of pods before."""
+    theirs, theirs_masquerading = stack.enter_context(reference(peer(BUILD), folder / "leases"))
+    plain = [theirs, *shims(node, PLAIN)]
+    masquerading = [theirs_masquerading, *shims(node, MASQUERADING)]
+    for each in (*plain[:2], *masquerading[:2]):
+        stack.enter_context(held(each, asked.held))
+    node.rest()
+    before = f"{asked.held} pods held before"
+    return [
+        Experiment(f"one at a time, ipMasq off, {before}", plain, 1, asked.rounds),
+        Experiment(f"in a burst, ipMasq off, {before}", plain, 32, asked.burst_rounds),
+        Experiment(f"one at a time, ipMasq on, {before}", masquerading, 1, asked.masquerade_rounds),
+    ]
+
+
+def shims(node: OurNode, network: str) -> list[Contender]:
+    """The same agent called by either."""
+    return [
+        node.contender("fabricmgr, static shim", node.shims.static, network),
+        node.contender("fabricmgr, Python shim", node.shims.python, network),
+    ]
+
+
+def against_itself(asked: argparse.Namespace, few: OurNode, many: OurNode, stack: ExitStack) -> Experiment:
+    """A node with few pods and one with many, which has them on four bridges: a bridge has 1023 ports at most."""
+    shim, networks = many.shims.static, (PLAIN, *FURTHER)
+    crowd = [many.contender("", shim, network) for network in networks]
+    stack.enter_context(held(crowd[0], asked.many, crowd[1:]))
+    many.rest()
+    contenders = [
+        few.contender(f"fabricmgr, static shim, {asked.held} held", shim),
+        many.contender(f"fabricmgr, static shim, {asked.many} held", shim),
+    ]
+    return Experiment("growth, ipMasq off", contenders, 1, asked.growth_rounds)
 
 
 def main() -> int:
@@ -104,15 +133,16 @@ def main() -> int:
     print(f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, seed {asked.seed}\n", flush=True)
     chance = random.Random(asked.seed)
     with TemporaryDirectory(prefix="fm-bench-") as folder, ExitStack() as stack:
-        theirs, theirs_masquerading = stack.enter_context(reference(peer(BUILD), Path(folder) / "leases"))
-        experiments = [
-            Experiment("one at a time", [theirs], 1, asked.rounds),
-            Experiment("in a burst", [theirs], 32, asked.burst_rounds),
-            Experiment("with masquerade", [theirs_masquerading], 1, asked.masquerade_rounds),
-        ]
+        few, many = stack.enter_context(ours(Path(folder), ("few", "many")))
+        experiments = against_the_reference(asked, Path(folder), few, stack)
         for experiment in experiments:
             experiment.run(chance)
             print(experiment.report(), flush=True)
+        if asked.growth_rounds:
+            experiments.append(against_itself(asked, few, many, stack))
+            experiments[-1].run(chance)
+            print(experiments[-1].report())
+        print(f"resident memory of the agents: {few.resident_mib():.0f} MiB, {many.resident_mib():.0f} MiB", flush=True)
     if asked.json:
         asked.json.write_text(json.dumps({each.title: {"add": each.add, "del": each.delete} for each in experiments}, indent=1))
     return 0

@@ -1,12 +1,14 @@
-"""Who runs in the CNI benchmark: each with a plugin, a configuration, and a node of its own to work in."""
+"""Who runs in the CNI benchmark: each with a plugin, a configuration, and a node to work in, and how it is called there."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.namespaces import namespaces
+from bench.calls import Call
+from bench.namespaces import namespaces, path_of
 from bench.peers import Peer
 
 
@@ -19,6 +21,18 @@ class Contender:
     plugin: str
     config: Mapping[str, Any]
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    def call(self, command: str, pod: str, container: str, ifname: str = "eth0") -> Call:
+        """As a runtime calls it. pod: a namespace by name."""
+        environment = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": container,
+            "CNI_NETNS": path_of(pod),
+            "CNI_IFNAME": ifname,
+            "CNI_PATH": str(Path(self.plugin).parent),
+            "PATH": os.environ["PATH"],
+        }
+        return Call.prepared(self.plugin, self.config, environment | dict(self.environment))
 
 
 def bridge_config(name: str, subnet: str, folder: Path, masquerade: bool) -> dict[str, Any]:
