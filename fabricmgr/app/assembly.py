@@ -51,9 +51,14 @@ class Assembled:
 
 async def build(settings: ManagerSettings, url: str, clock: Clock) -> Assembled:
     """Open what requests work with. Raises DatabaseUnavailable."""
-    database = await Database.open(url, clock=clock, name="web")
-    authorities = (await authority.find(settings, database, clock())).authorities()
     writer = await Writer.open(url, clock=clock)
+    database = await Database.open(url, clock=clock, name="web")
+    try:
+        authorities = (await authority.find(settings, database, clock())).authorities()
+    except BaseException:
+        await writer.close()
+        await database.close()
+        raise
     stores = Stores(url, database, writer, authority.sealer_of(settings))
     manager = api.build(stores, settings, clock, __version__)
     parts = manager.parts

@@ -13,10 +13,11 @@ from fabricmgr.app import authority, prepare, tls
 from fabricmgr.app.inside import Inside
 from fabricmgr.app.messages import Database as DatabaseOrder
 from fabricmgr.app.messages import Failed, Prepared, Serving, Waiting
+from fabricmgr.app.refusal import Refusal
 from fabricmgr.controllers import identities, liveness, logins, retention, sweep, thresholds
 from fabricmgr.controllers.leader import Leader
 from fabricmgr.controllers.outbox import positioning
-from fabricmgr.domain.errors import FabricError
+from fabricmgr.domain.errors import DatabaseUnavailable, FabricError
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.problems import sentence
 from fabricmgr.services.passwords import Passwords
@@ -96,6 +97,12 @@ def main() -> None:
     inside = Inside()
     try:
         asyncio.run(_until_told(inside))
+    except DatabaseUnavailable as error:
+        log.error("the database went away", extra={"reason": error.reason})
+        raise SystemExit(1) from None
+    except Refusal as error:
+        inside.report(Failed(error.sentence, error.code))
+        raise SystemExit(error.code) from None
     except FabricError as error:
         inside.report(Failed(sentence(error), DATABASE_REFUSED))
         raise SystemExit(DATABASE_REFUSED) from None

@@ -165,7 +165,10 @@ class Supervisor:
 
     def _hear(self, child: Child, report: messages.Reports) -> None:
         if isinstance(report, Failed):
-            raise Refusal(report.reason, report.code)
+            if self._prepared is None:
+                raise Refusal(report.reason, report.code)
+            self._say(f"{child.name}: {report.reason}")  # others serve still: a failover may be all there is to it
+            return
         if isinstance(report, Waiting):
             self._wait_for(report.reason)
         elif isinstance(report, Serving):

@@ -11,12 +11,14 @@ from fabricmgr.app.assembly import Assembled
 from fabricmgr.app.front import Front
 from fabricmgr.app.inside import Inside
 from fabricmgr.app.messages import Database, Serving, Wait
+from fabricmgr.domain.errors import DatabaseUnavailable
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.web.protocol import loop_name
 
 log = logging.getLogger(__name__)
 
 CERTIFICATE_PERIOD = 30.0  # seconds between looks whether there is a new certificate
+PAUSE = 0.5  # seconds between tries to open what requests work with
 
 
 def clock() -> datetime:
@@ -69,11 +71,21 @@ class Worker:
 
     async def _open(self, url: str) -> None:
         """Build the application and put it where the waiting one stood."""
-        assembled = self._assembled = await assembly.build(self._settings, url, clock)
+        assembled = self._assembled = await self._build(url)
         self._identity.trust(assembled.authorities)
         self._identity.refresh()
+        self._front.waits = self._metrics.waits = ""
         self._front.app, self._metrics.app = assembled.manager.app, assembled.manager.metrics_app
         self._inside.report(Serving(f"{loop_name()} and httptools"))
+
+    async def _build(self, url: str) -> Assembled:
+        while True:
+            try:
+                return await assembly.build(self._settings, url, clock)
+            except DatabaseUnavailable as error:
+                log.warning("the database is away", extra={"reason": error.reason})
+                self._front.waits = self._metrics.waits = f"the database: {error.reason}"
+                await asyncio.sleep(PAUSE)
 
     async def _refresh(self) -> Outcome:
         self._identity.refresh()

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.support.other_servers import answering, data_directory, pgbouncer, served
 from tests.support.postgres import run_sql
 from tests.support.serve_process import CHECKOUT, Managers, ServeProcess, environment, free_port, managers, open_long_poll
 
@@ -408,6 +409,58 @@ def test_unknown_settings_are_refused_with_the_nearest_name(tmp_path: Path) -> N
     assert refused.returncode == 2
     assert "--web-workers" in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_another_kind_of_database_is_refused(serve: Managers) -> None:
+    refused = refused_database(serve, "mysql://localhost/x")
+
+    assert "mysql is no Postgres address" in refused
+
+
+async def test_a_server_with_fsync_off_is_refused_with_the_reason(serve: Managers, tmp_path: Path) -> None:
+    url = await asyncio.to_thread(data_directory, tmp_path / "other")
+
+    with served(tmp_path / "other", fsync="off"):
+        await answering(url)
+        refused = await asyncio.to_thread(refused_database, serve, url)
+
+    assert "fsync is off" in refused
+    assert "alter system set fsync = on" in refused
+
+
+async def test_a_standby_is_refused_with_the_reason(serve: Managers, tmp_path: Path) -> None:
+    url = await asyncio.to_thread(data_directory, tmp_path / "other")
+    with served(tmp_path / "other", wal_level="replica"):
+        await answering(url)
+    (tmp_path / "other" / "cluster" / "standby.signal").touch()
+
+    with served(tmp_path / "other", wal_level="replica", primary_conninfo=""):
+        await answering(url)
+        refused = await asyncio.to_thread(refused_database, serve, url)
+
+    assert "the server is a standby" in refused
+
+
+async def test_a_transaction_pooler_is_refused_with_the_reason(serve: Managers, empty_database_url: str) -> None:
+    folder = serve.folder / "pooler"
+    folder.mkdir()
+    for each in (serve.folder, folder):
+        each.chmod(0o755)
+
+    with pgbouncer(folder, empty_database_url, "transaction") as url:
+        await answering(url)
+        refused = await asyncio.to_thread(refused_database, serve, url)
+
+    assert "a transaction pooler stands before the server" in refused
+
+
+def refused_database(serve: Managers, url: str) -> str:
+    """The one sentence a manager ends with."""
+    refused = command("serve", "--data-dir", str(serve.folder / "data"), "--listen", "127.0.0.1:0", "--database-url", url)
+    assert refused.returncode == 3, refused.stdout + refused.stderr
+    last = refused.stderr.strip().splitlines()[-1]
+    assert last.startswith("fabricmgr: this database cannot be used: ")
+    return last
 
 
 def test_a_database_under_another_master_key_is_refused_with_what_to_do(serve: Managers, empty_database_url: str) -> None:

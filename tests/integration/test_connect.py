@@ -1,28 +1,21 @@
 """Which servers may hold our addresses: real ones, behind a real pooler, and as a real standby."""
 
-import asyncio
-import os
 import secrets
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
 
 import asyncpg
 import pytest
 from sqlalchemy import text
 
 from fabricmgr.domain.errors import DatabaseUnavailable, DatabaseUnsuitable
-from fabricmgr.store import connect, pgbin
+from fabricmgr.store import connect
 from fabricmgr.store.connect import Limits, check_server, judge
-from fabricmgr.store.embedded import EmbeddedPostgres
+from tests.support.other_servers import answering, data_directory, pgbouncer, served
 
 SOUND = {"fsync": "on", "full_page_writes": "on"}
-MINIMAL = {"max_wal_senders": "0", "wal_level": "minimal", "listen_addresses": ""}
 
 
 async def test_a_sound_server_tells_who_it_is(empty_database_url: str) -> None:
@@ -72,45 +65,6 @@ async def test_an_address_of_another_kind_of_database_is_refused() -> None:
 # --- a server of its own, for what can only be set on a whole server ------------------------------------------------------
 
 
-def data_directory(folder: Path) -> str:
-    """Make one by the supervisor and stop its server; gives the address it will have."""
-    made = EmbeddedPostgres(folder)
-    made.start()
-    made.wait_ready()
-    url = made.url
-    made.stop()
-    return url
-
-
-@contextmanager
-def served(folder: Path, **settings: str) -> Iterator[None]:
-    """Serve it with settings that the supervisor would never use."""
-    binaries = pgbin.find(None)
-    words = MINIMAL | settings | {"unix_socket_directories": str(folder / "socket")}
-    options = [word for name, value in words.items() for word in ("-c", f"{name}={value}")]
-    user = pgbin.choose_user(binaries, os.geteuid(), None)
-    command = user.command(binaries.program("postgres"), "-D", str(folder / "cluster"), *options)
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd="/") as process:
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-async def answering(url: str) -> str:
-    """The address, once its server takes connections."""
-    for _ in range(100):
-        try:
-            connection = await asyncpg.connect(url, timeout=0.2)
-        except (OSError, asyncpg.PostgresError, TimeoutError):
-            await asyncio.sleep(0.05)
-        else:
-            await connection.close()
-            return url
-    raise AssertionError(f"nobody answers at {url}")
-
-
 @pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
 async def test_a_server_that_does_not_keep_what_it_stored_is_refused(tmp_path: Path, setting: str) -> None:
     url = data_directory(tmp_path / "data")
@@ -145,30 +99,6 @@ def short_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="fm-", dir="/tmp") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
-
-
-@contextmanager
-def pgbouncer(folder: Path, url: str, mode: str, more: str = "") -> Iterator[str]:
-    """A real pooler before the server; gives the address through it. Like Postgres it refuses to be root."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    assert program, "pgbouncer is not installed"
-    parts, query = urlsplit(url), parse_qs(urlsplit(url).query)
-    where = f"host={query.get('host', [parts.hostname or '127.0.0.1'])[0]} port={query.get('port', [parts.port or 5432])[0]}"
-    database, user = parts.path.lstrip("/"), parts.username or "fabricmgr"
-    password = f"password={parts.password}" if parts.password else ""
-    (folder / "users").write_text(f'"{user}" ""\n')
-    (folder / "ini").write_text(
-        f"[databases]\n{database} = {where} user={user} {password}\n"
-        f"[pgbouncer]\nlisten_port = 6432\nlisten_addr =\nunix_socket_dir = {folder}\nauth_type = any\nauth_file = {folder / 'users'}\n"
-        f"pool_mode = {mode}\nlogfile = {folder / 'log'}\n{more}\n"
-    )
-    inside = pgbin.choose_user(pgbin.find(None), os.geteuid(), None)
-    with subprocess.Popen(inside.command(program, "-q", str(folder / "ini")), cwd="/", stderr=subprocess.DEVNULL) as process:
-        try:
-            yield f"postgresql://{user}@/{database}?host={quote(str(folder))}&port=6432"
-        finally:
-            process.terminate()
-            process.wait(20)
 
 
 KNOWN = "ignore_startup_parameters = " + ", ".join(
