@@ -47,7 +47,7 @@ class Scrape:
 
     async def answer(self) -> Answer:
         """The page in Prometheus' text format."""
-        body = _counters() + await self._gauges()
+        body = counters() + await self._gauges()
         return Answer(200, body, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _gauges(self) -> bytes:
@@ -96,7 +96,8 @@ async def _pools(tx: Tx) -> list[Pool]:
         after = page.next
 
 
-def _counters() -> bytes:
+def counters() -> bytes:
+    """What all processes on this machine counted, where they share a directory for it."""
     if MULTIPROCESS not in os.environ:
         return generate_latest(PROCESS)
     registry = CollectorRegistry()

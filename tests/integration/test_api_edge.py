@@ -1,10 +1,18 @@
 """What every request meets: keep-alive, audit, logs, metrics, description, events, paging."""
 
 import asyncio
+import contextlib
 import logging
+import os
+import socket
+import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,12 +21,21 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fabricmgr import wire
+from fabricmgr.api.dispatch import Ask
+from fabricmgr.api.health import Health
+from fabricmgr.api.metrics import KEPT, Scrape
+from fabricmgr.domain.names import pool_name
+from fabricmgr.domain.pool import PoolDraft, PrefixDraft
+from fabricmgr.services import pools
 from fabricmgr.settings import ManagerSettings
 from fabricmgr.store import connect
+from fabricmgr.store.listen import Listener
+from fabricmgr.store.tx import Database
 from fabricmgr.web.privileges import TABLE
 from fabricmgr.web.protocol import protocol_class
 from fabricmgr.web.responses import problem
-from tests.support.manager import PASSWORD, Served
+from fabricmgr.web.who import Principal
+from tests.support.manager import PASSWORD, Served, clock
 from tests.support.shared_manager import shared_manager
 
 
@@ -264,3 +281,70 @@ def test_a_pool_kept_for_a_cluster_is_used_without_naming_the_cluster(served: Se
 
     assert (first.status_code, named.status_code) == (201, 200), first.text
     assert first.json()["addresses"] == named.json()["addresses"]
+
+
+# --- what happens around requests -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n"])
+def test_a_connection_on_which_no_request_comes_ends_like_an_idle_one(served: Served, said: bytes) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", served.port), timeout=20) as plain,
+        served.trust().wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+    ):
+        secure.sendall(said)
+        began = time.monotonic()
+        with contextlib.suppress(ssl.SSLEOFError, ConnectionResetError):
+            assert secure.recv(1) == b""
+
+    assert 1 < time.monotonic() - began < 10
+
+
+async def test_gauges_are_asked_at_most_every_ten_seconds(served: Served) -> None:
+    url = served.manager.parts.listener.url
+    now = [100.0]
+    database = await Database.open(url, clock=clock, name="test")
+    scrape = Scrape(database, clock, lambda: now[0])
+    wanted = b'fabricmgr_pool_addresses{family="IPv4",pool="gauged",state="total"} 16.0'
+
+    before = (await scrape.answer()).body
+    await database.run(
+        lambda tx: pools.create(tx, PoolDraft(pool_name("gauged"), (PrefixDraft(ip_network("10.88.0.0/28")),)), "t", clock())
+    )
+    now[0] += KEPT - 0.1
+    kept = (await scrape.answer()).body
+    now[0] += 0.2
+    fresh = (await scrape.answer()).body
+    await database.close()
+
+    assert wanted not in before
+    assert wanted not in kept
+    assert wanted in fresh
+
+
+async def test_readiness_says_that_it_waits_for_the_database(tmp_path: Path) -> None:
+    """Nobody listens there: health stays good, so that nobody restarts us for it."""
+    url = f"postgresql://nobody@/none?host={tmp_path}&port=1"
+    database = await Database.open(url, clock=clock, name="test")
+    health = Health(database, Listener(url, "test", []), asyncio.Event())
+    ask = Ask(Principal.anonymous(), {}, {}, b"", clock(), "local")
+
+    ready, alive = await health.ready(ask), await health.alive(ask)
+    await database.close()
+
+    assert (ready.status, alive.status) == (503, 200)
+    assert msgspec.json.decode(ready.body)["waiting_for"].startswith("the database: the database cannot be used now")
+
+
+def test_counters_of_several_processes_are_added_up(tmp_path: Path) -> None:
+    def run(script: str) -> str:
+        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
+    for count in (2, 3):
+        run(f"from fabricmgr.metrics import DENIALS; DENIALS.labels('forbidden').inc({count})")
+    text = run("from fabricmgr.api.metrics import counters; print(counters().decode())")
+
+    assert 'fabricmgr_denials_total{reason="forbidden"} 5.0' in text
