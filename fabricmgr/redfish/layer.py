@@ -5,7 +5,7 @@ route (404), the method (501, 405), the privilege (403), the precondition (304, 
 answers before one that comes first, so that nothing is learnt without the right to it (DSP0266, 6, 7, 8 and 13)."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -26,7 +26,8 @@ from fabricmgr.domain.errors import (
 from fabricmgr.redfish import query as queries
 from fabricmgr.redfish.body import checked, parse
 from fabricmgr.redfish.errors import rendered
-from fabricmgr.redfish.resource import Ask, Place, Site, Tree, page_of
+from fabricmgr.redfish.pages import EVERYTHING, Pages, allowed, etag_of
+from fabricmgr.redfish.resource import Ask, Place, Site, Tree
 from fabricmgr.web.asgi import Receive, Scope, Send
 from fabricmgr.web.edge import context, identify
 from fabricmgr.web.receiving import read_body
@@ -68,6 +69,7 @@ class Layer:
         clock: Callable[[], datetime],
     ) -> None:
         self._tree = tree
+        self._pages = Pages(tree)
         self._documents = documents
         self._site = site
         self._clock = clock
@@ -97,14 +99,23 @@ class Layer:
     async def _who(self, scope: Scope, heard: Heard, place: Place | None, document: Document | None) -> Principal:
         reads_open = document is not None or (place is not None and place.resource.open_to_all and not place.collection)
         logs_in = place is not None and place.collection and place.resource.login and heard.method == "POST"
-        if (reads_open and heard.method in ("GET", "HEAD")) or logs_in:
+        if logs_in:
             return Principal.anonymous()
+        if reads_open and heard.method in ("GET", "HEAD"):
+            return await self._anybody(scope)
         principal = await identify(self._site.who, scope)
         if isinstance(principal, Anonymous):
             raise Unauthenticated("no credentials were sent")
         if principal.must_change_password and not _while_changing(heard, place, principal):
             raise PasswordChangeRequired(principal.name)
         return principal
+
+    async def _anybody(self, scope: Scope) -> Principal:
+        """Who reads an open page: somebody where the credentials count, else nobody. They decide what $expand fills in."""
+        try:
+            return await identify(self._site.who, scope)
+        except FabricError:
+            return Principal.anonymous()
 
     async def _of_place(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer:
         if place.collection:
@@ -126,7 +137,7 @@ class Layer:
             raw = parse(await read(), heard.headers.get("content-type", ""))
             body = checked(raw, place.resource.patchable, place.resource.body(entity), creating=False)
             entity = await place.resource.patch(ask, entity, body, quoted)
-        return _shown(place, ask.uri, entity, query)
+        return await self._shown(place, ask, entity, query)
 
     async def _of_collection(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer:
         if not (heard.method == "POST" and place.resource.login):
@@ -134,22 +145,7 @@ class Layer:
         query = queries.read(heard.query, collection=True)
         if heard.method == "POST":
             return await self._create(heard, place, ask, read)
-        members = place.resource.members
-        if members is None:
-            raise NotFound("resource", heard.path)
-        ids, total = await members(ask, query.skip, query.top)
-        if query.only and total == 1:
-            return await self._only_member(place, ask, ids[0], query)
-        page = queries.select(page_of(place, ask.uri, ids, total, query), query.select)
-        return ok(page, headers=_describes(place))
-
-    async def _only_member(self, place: Place, ask: Ask, member: str, query: queries.Query) -> Answer:
-        uri = f"{ask.uri}/{member}"
-        found = self._tree.find(uri)
-        if found is None:
-            raise NotFound("resource", uri)
-        entity = await found.resource.get(Ask(ask.site, ask.principal, uri, found.params, ask.now, ask.source))
-        return _shown(found, uri, entity, query)
+        return ok(await self._pages.collection(place, ask, query), headers=_describes(place))
 
     async def _create(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer:
         create = place.resource.create
@@ -159,28 +155,20 @@ class Layer:
         made = await create(ask, body)
         uri = f"{ask.uri}/{made.id}"
         found = Place(place.resource, False, {})
-        shown = _shown(found, uri, made.entity, queries.Query())
+        shown = await self._shown(found, replace(ask, uri=uri), made.entity, EVERYTHING)
         return Answer(201, shown.body, (*shown.headers, (b"location", uri.encode()), *made.headers))
 
-
-def _shown(place: Place, uri: str, entity: Any, query: queries.Query) -> Answer:
-    page = {"@odata.id": uri, "@odata.type": place.odata_type, **place.resource.body(entity)}
-    headers = _describes(place)
-    etag = _etag(place, entity)
-    if etag is not None:
-        page["@odata.etag"] = etag
-        headers = (*headers, (b"etag", etag.encode()))
-    return ok(queries.select(page, query.select), headers=headers)
-
-
-def _etag(place: Place, entity: Any) -> str | None:
-    version = place.resource.version
-    return None if version is None else f'"{version(entity)}"'
+    async def _shown(self, place: Place, ask: Ask, entity: Any, query: queries.Query) -> Answer:
+        headers = _describes(place)
+        etag = etag_of(place.resource, entity)
+        if etag is not None:
+            headers = (*headers, (b"etag", etag.encode()))
+        return ok(await self._pages.resource(place, ask, entity, query), headers=headers)
 
 
 def _precondition(heard: Heard, place: Place, entity: Any) -> int | Answer | None:
     """The version a write must find, None for any; or the answer where nothing is left to do. Raises VersionConflict."""
-    etag = _etag(place, entity)
+    etag = etag_of(place.resource, entity)
     if etag is None:
         return None
     if heard.method in ("GET", "HEAD"):
@@ -206,11 +194,8 @@ def _check_method(method: str, allowed: tuple[str, ...]) -> None:
 
 
 def _check_privilege(place: Place, method: str, principal: Principal, own: bool) -> None:
-    held = principal.privileges if own else principal.privileges - {"ConfigureSelf"}
-    for needed in dmtf.privileges(place.entity, method):
-        if set(needed) <= held or needed == ["NoAuth"]:
-            return
-    raise Forbidden(principal.name, " or ".join(" and ".join(needed) for needed in dmtf.privileges(place.entity, method)))
+    if not allowed(place, method, principal, own):
+        raise Forbidden(principal.name, " or ".join(" and ".join(needed) for needed in dmtf.privileges(place.entity, method)))
 
 
 def _check_accept(heard: Heard, offered: str) -> None:

@@ -1,33 +1,51 @@
 """Query parameters (DSP0266, 7.3): read once, checked, and applied to what a resource shows."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fabricmgr.domain.errors import QueryInvalid, QueryUnsupported
+from fabricmgr.redfish.filter import Predicate, parse
 
 Json = dict[str, Any]
 
-SUPPORTED = ("only", "$select", "$top", "$skip")
+SUPPORTED = ("only", "$expand", "$filter", "$select", "$skip", "$top")
+MAX_LEVELS = 3
 # As the service root announces it; what is announced works on every resource, the rest is answered with 501.
 FEATURES: Json = {
     "DeepOperations": {"DeepPATCH": False, "DeepPOST": False},
     "ExcerptQuery": False,
-    "ExpandQuery": {"ExpandAll": False, "Levels": False, "Links": False, "NoLinks": False},
-    "FilterQuery": False,
+    "ExpandQuery": {"ExpandAll": True, "Levels": True, "Links": True, "MaxLevels": MAX_LEVELS, "NoLinks": True},
+    "FilterQuery": True,
     "OnlyMemberQuery": True,
     "SelectQuery": True,
     "TopSkipQuery": True,
 }
+_EXPAND = re.compile(r"(?P<what>[*.~])(?:\(\$levels=(?P<levels>\d{1,3})\))?\Z")
 _ALWAYS = ("@odata.id", "@odata.type", "@odata.context", "@odata.etag")
 
 
 @dataclass(frozen=True)
+class Expand:
+    """subordinate: references outside Links are filled in. linked: those inside. levels: how deep, 1 to MAX_LEVELS."""
+
+    subordinate: bool
+    linked: bool
+    levels: int = 1
+
+
+@dataclass(frozen=True)
 class Query:
-    """only: a collection of one shows its member. select: paths of the properties wanted, empty for all. top: None for all."""
+    """only: a collection of one shows its member. select: paths of the properties wanted, empty for all. top: None for all.
+
+    raw: the parameters as they came, for the link to the next page."""
 
     only: bool = False
+    filter: Predicate | None = None
+    expand: Expand | None = None
+    raw: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     select: tuple[tuple[str, ...], ...] = ()
     top: int | None = None
     skip: int = 0
@@ -46,12 +64,26 @@ def read(raw: bytes, collection: bool) -> Query:
     select = tuple(tuple(path.split("/")) for path in given["$select"].split(",")) if "$select" in given else ()
     if select and not all(part for path in select for part in path):
         raise QueryInvalid("$select", given["$select"], "property names separated by commas, with '/' into objects")
-    top = _whole("$top", given) if "$top" in given else None
-    return Query("only" in given, select, top, _whole("$skip", given) if "$skip" in given else 0)
+    return Query(
+        only="only" in given,
+        filter=parse(given["$filter"]) if "$filter" in given else None,
+        expand=_expand(given["$expand"]) if "$expand" in given else None,
+        raw=tuple(given.items()),
+        select=select,
+        top=_whole("$top", given) if "$top" in given else None,
+        skip=_whole("$skip", given) if "$skip" in given else 0,
+    )
+
+
+def _expand(text: str) -> Expand:
+    found = _EXPAND.match(text)
+    if found is None or not 1 <= int(found["levels"] or 1) <= MAX_LEVELS:
+        raise QueryInvalid("$expand", text, f"*, . or ~, and ($levels=1) to ($levels={MAX_LEVELS}) behind it")
+    return Expand(found["what"] in "*.", found["what"] in "*~", int(found["levels"] or 1))
 
 
 def _refuse_on_single(given: Mapping[str, str]) -> None:
-    for name in ("only", "$top", "$skip"):
+    for name in ("only", "$filter", "$top", "$skip"):
         if name in given:
             raise QueryInvalid(name, given[name], "a collection: this is a single resource")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from fabricmgr import dmtf
 from fabricmgr.redfish.body import Json, Object
-from fabricmgr.redfish.query import Query
 from fabricmgr.services.accounts import Gate
 from fabricmgr.store.tx import Database
 from fabricmgr.web.responses import Headers
@@ -55,6 +54,7 @@ class Made:
 Get = Callable[[Ask], Awaitable[Any]]
 Body = Callable[[Any], Json]
 Members = Callable[[Ask, int, int | None], Awaitable[tuple[Sequence[str], int]]]
+Load = Callable[[Ask, Sequence[str]], Awaitable[Sequence[Any]]]
 Patch = Callable[[Ask, Any, Json, int | None], Awaitable[Any]]
 Delete = Callable[[Ask, Any, int | None], Awaitable[None]]
 Create = Callable[[Ask, Json], Awaitable[Made]]
@@ -66,6 +66,7 @@ class Resource:
 
     get: the entity behind a URI, or NotFound. body: what it shows, without @odata. version: the row's, for the ETag.
     members: ids of the collection that the URI's last segment belongs to, from `skip`, at most `top`, with their total count.
+    load: the entities of some ids at once, for $expand and $filter; one by one where it is absent. page_size: None: it comes whole.
     patch, delete, create: what a client may do; patchable and creatable say what it may name.
     own: whether a principal with ConfigureSelf alone may see and change this one. open_to_all: no credentials needed for GET."""
 
@@ -75,6 +76,8 @@ class Resource:
     body: Body
     version: Callable[[Any], int] | None = None
     members: Members | None = None
+    load: Load | None = None
+    page_size: int | None = None
     collection_name: str = ""
     patch: Patch | None = None
     patchable: Object = field(default_factory=lambda: Object({}))
@@ -183,20 +186,3 @@ class Tree:
                 branch.any = (segment.strip("{}"), _Branch())
             branch = branch.any[1]
         return branch
-
-
-def page_of(place: Place, uri: str, ids: Sequence[str], total: int, query: Query) -> Json:
-    """A collection's page."""
-    page: Json = {
-        "@odata.id": uri,
-        "@odata.type": place.odata_type,
-        "Name": place.resource.collection_name,
-        "Members": [{"@odata.id": f"{uri}/{each}"} for each in ids],
-        "Members@odata.count": total,
-    }
-    reached = query.skip + len(ids)
-    if query.top is not None and reached < total and ids:
-        chosen = ",".join("/".join(path) for path in query.select)
-        more = f"&$select={chosen}" if chosen else ""
-        page["Members@odata.nextLink"] = f"{uri}?$top={query.top}&$skip={reached}{more}"
-    return page

@@ -160,7 +160,7 @@ async def test_the_open_documents_answer_without_credentials(database_url: str) 
         ("POST", "/redfish/v1/Fabrics", 405, "OperationNotAllowed"),
         ("PATCH", POOLS, 405, "OperationNotAllowed"),
         ("PURGE", "/redfish/v1/", 501, "OperationNotAllowed"),
-        ("GET", f"{POOLS}?$expand=.", 501, "QueryNotSupported"),
+        ("GET", f"{POOLS}?$count=true", 501, "QueryNotSupported"),
         ("GET", "/redfish/v1/?$orderby=x", 501, "QueryNotSupported"),
         ("GET", f"{POOLS}?only=foo", 400, "QueryParameterValueFormatError"),
         ("GET", "/redfish/v1/SessionService?only", 400, "QueryParameterValueFormatError"),
@@ -378,3 +378,44 @@ async def test_only_gives_the_member_of_a_collection_of_one(database_url: str) -
 
         assert (await client.get("/redfish/v1/Fabrics?only")).json()["@odata.id"] == "/redfish/v1/Fabrics/ethernet"
         assert (await client.get(f"{POOLS}?only")).json()["Members"] == []
+
+
+async def test_filter_and_expand_show_the_members_that_are_wanted(database_url: str) -> None:
+    async with service(database_url) as client:
+        await as_boss(client)
+        for number, what in enumerate(("Pod", "Service", "Pod")):
+            body = {"Name": f"pool{number}", "Oem": {"FabricMgr": {"Purpose": what, "Ranges": [{"Prefix": f"10.{number}.0.0/16"}]}}}
+            await client.post(POOLS, json=body)
+
+        pods = (await client.get(f"{POOLS}?$filter=Oem/FabricMgr/Purpose eq 'Pod'&$top=1")).json()
+        more = (await client.get(pods["Members@odata.nextLink"])).json()
+        whole = (await client.get(f"{POOLS}?$expand=.&$filter=Id ne 'pool1'")).json()
+        bad = await client.get(f"{POOLS}?$filter=Id foo 'x'")
+        single = await client.get(f"{POOLS}/pool0?$filter=Id eq 'x'")
+
+    assert (pods["Members@odata.count"], pods["Members"]) == (2, [{"@odata.id": f"{POOLS}/pool0"}])
+    assert more["Members"] == [{"@odata.id": f"{POOLS}/pool2"}]
+    assert [each["Id"] for each in whole["Members"]] == ["pool0", "pool2"]
+    assert whole["Members"][0]["@odata.etag"] == '"1"'
+    assert (bad.status_code, single.status_code) == (400, 400)
+
+
+@pytest.mark.parametrize(("expand", "fabrics", "links"), [(".", True, False), ("~", False, True), ("*", True, True)])
+async def test_expand_fills_in_what_it_names(database_url: str, expand: str, fabrics: bool, links: bool) -> None:
+    async with service(database_url) as client:
+        await as_boss(client)
+
+        root = (await client.get(f"/redfish/v1/?$expand={expand}($levels=2)", headers={"Accept": "application/json"})).json()
+
+    assert ("Members" in root["Fabrics"]) is fabrics
+    assert ("Members" in root["Links"]["Sessions"]) is links
+    if fabrics:
+        assert root["Fabrics"]["Members"][0]["Id"] == "ethernet"
+
+
+@pytest.mark.parametrize("expand", ["", "x", ".($levels=0)", ".($levels=4)", ".($levels=x)", "..", "*($levels=1"])
+async def test_an_expand_that_cannot_be_read_is_400(database_url: str, expand: str) -> None:
+    async with service(database_url) as client:
+        await as_boss(client)
+
+        assert (await client.get(f"{POOLS}?$expand={expand}")).status_code == 400

@@ -6,7 +6,7 @@ from fabricmgr.domain.errors import QueryInvalid, QueryUnsupported
 from fabricmgr.redfish.query import Query, read, select
 
 
-@pytest.mark.parametrize("raw", [b"$expand=.", b"$filter=Name eq 'x'", b"$count=true", b"%24orderby=x"])
+@pytest.mark.parametrize("raw", [b"$count=true", b"%24orderby=x"])
 def test_a_dollar_parameter_that_is_not_served_is_501(raw: bytes) -> None:
     with pytest.raises(QueryUnsupported):
         read(raw, collection=True)

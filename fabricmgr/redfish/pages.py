@@ -1,0 +1,149 @@
+"""What a GET shows: a resource, a collection, and what $filter, $expand and $select make of them (DSP0266, 7.3)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlencode
+
+from fabricmgr import dmtf
+from fabricmgr.domain.errors import FabricError, NotFound
+from fabricmgr.redfish.body import Json
+from fabricmgr.redfish.query import Expand, Query, select
+from fabricmgr.redfish.resource import Ask, Place, Resource, Tree
+from fabricmgr.web.who import Principal
+
+EVERYTHING = Query()
+
+
+def etag_of(resource: Resource, entity: Any) -> str | None:
+    """The row's version, quoted; None for what nobody changes."""
+    return None if resource.version is None else f'"{resource.version(entity)}"'
+
+
+def page_of(resource: Resource, uri: str, entity: Any) -> Json:
+    """A resource's page, all of it."""
+    page = {"@odata.id": uri, "@odata.type": dmtf.odata_type(resource.schema), **resource.body(entity)}
+    etag = etag_of(resource, entity)
+    return page if etag is None else {**page, "@odata.etag": etag}
+
+
+def may_read(place: Place, principal: Principal, own: bool) -> bool:
+    """Whether the privilege registry lets a principal GET this."""
+    return allowed(place, "GET", principal, own)
+
+
+def allowed(place: Place, method: str, principal: Principal, own: bool) -> bool:
+    """Whether it lets it do `method`. own: the resource is the principal's, so that ConfigureSelf counts."""
+    held = principal.privileges if own else principal.privileges - {"ConfigureSelf"}
+    return any(set(needed) <= held or needed == ["NoAuth"] for needed in dmtf.privileges(place.entity, method))
+
+
+class Pages:
+    """Pages of a tree, as one principal may see them."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    async def resource(self, place: Place, ask: Ask, entity: Any, query: Query) -> Json:
+        """A resource's page as the query wants it."""
+        page = page_of(place.resource, ask.uri, entity)
+        if query.expand is not None:
+            page = await self._expanded(page, ask, query.expand, query.expand.levels)
+        return select(page, query.select)
+
+    async def collection(self, place: Place, ask: Ask, query: Query) -> Json:
+        """A collection's page; with `only`, the member of a collection of one."""
+        if query.filter is not None or (query.expand is not None and query.expand.subordinate):
+            pages, total = await self._member_pages(place.resource, ask, query)
+            members = pages if query.expand is not None and query.expand.subordinate else [_reference(page["@odata.id"]) for page in pages]
+        else:
+            ids, total = await _members(place.resource, ask, query.skip, query.top)
+            members = [_reference(f"{ask.uri}/{each}") for each in ids]
+        if query.only and total == 1 and members:
+            return await self._at(members[0]["@odata.id"], ask, query)
+        return select(_collection_page(place, ask.uri, members, total, query), query.select)
+
+    async def _member_pages(self, resource: Resource, ask: Ask, query: Query) -> tuple[list[Json], int]:
+        whole = query.filter is not None
+        ids, total = await _members(resource, ask, 0 if whole else query.skip, None if whole else query.top)
+        entities = await self._load(resource, ask, ids)
+        pages = [page_of(resource, f"{ask.uri}/{each}", entity) for each, entity in zip(ids, entities, strict=True)]
+        if query.filter is not None:
+            kept = [page for page in pages if query.filter(page)]
+            pages, total = kept[query.skip :][: query.top], len(kept)
+        if query.expand is not None and query.expand.subordinate and query.expand.levels > 1:
+            pages = [await self._expanded(page, ask, query.expand, query.expand.levels - 1) for page in pages]
+        return pages, total
+
+    async def _load(self, resource: Resource, ask: Ask, ids: Sequence[str]) -> Sequence[Any]:
+        if resource.load is not None:
+            return await resource.load(ask, ids)
+        found = []
+        for each in ids:
+            uri = f"{ask.uri}/{each}"
+            found.append(await resource.get(replace(ask, uri=uri, params=self._found(uri).params)))
+        return found
+
+    async def _expanded(self, value: Any, ask: Ask, expand: Expand, levels: int, inside_links: bool = False) -> Any:
+        """The value with its references filled in, as deep as asked for. What the principal may not see stays a reference."""
+        if isinstance(value, list):
+            return [await self._expanded(each, ask, expand, levels, inside_links) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if set(value) == {"@odata.id"}:
+            wanted = expand.linked if inside_links else expand.subordinate
+            return await self._filled(value, ask, expand, levels) if wanted else value
+        return {name: await self._expanded(each, ask, expand, levels, inside_links or name == "Links") for name, each in value.items()}
+
+    async def _filled(self, reference: Json, ask: Ask, expand: Expand, levels: int) -> Json:
+        try:
+            page = await self._at(reference["@odata.id"], ask, EVERYTHING)
+        except FabricError:
+            return reference
+        return page if levels == 1 else await self._expanded(page, ask, expand, levels - 1)
+
+    async def _at(self, uri: str, ask: Ask, query: Query) -> Json:
+        """The page of another URI, for the same principal."""
+        place = self._found(uri)
+        there = replace(ask, uri=uri, params=place.params)
+        if place.collection:
+            if not may_read(place, ask.principal, own=False):
+                raise NotFound("resource", uri)
+            return await self.collection(place, there, EVERYTHING)
+        entity = await place.resource.get(there)
+        own = place.resource.own is not None and place.resource.own(ask.principal, entity)
+        if not may_read(place, ask.principal, own):
+            raise NotFound("resource", uri)
+        return await self.resource(place, there, entity, replace(query, only=False))
+
+    def _found(self, uri: str) -> Place:
+        place = self._tree.find(uri)
+        if place is None:
+            raise NotFound("resource", uri)
+        return place
+
+
+async def _members(resource: Resource, ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
+    if resource.members is None:
+        raise NotFound("resource", ask.uri)
+    limit = top if resource.page_size is None else min(top or resource.page_size, resource.page_size)
+    return await resource.members(ask, skip, limit)
+
+
+def _reference(uri: str) -> Json:
+    return {"@odata.id": uri}
+
+
+def _collection_page(place: Place, uri: str, members: list[Json], total: int, query: Query) -> Json:
+    page: Json = {
+        "@odata.id": uri,
+        "@odata.type": place.odata_type,
+        "Name": place.resource.collection_name,
+        "Members": members,
+        "Members@odata.count": total,
+    }
+    reached = query.skip + len(members)
+    if reached < total and members:
+        others = [(name, value) for name, value in query.raw if name != "$skip"]
+        page["Members@odata.nextLink"] = f"{uri}?{urlencode([*others, ('$skip', str(reached))], safe='$/,.*~()')}"
+    return page
