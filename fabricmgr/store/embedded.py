@@ -190,7 +190,7 @@ class EmbeddedPostgres:
         directory.create()
         directory.lock()
         directory.check_major(binaries)
-        user = pgbin.choose_user(binaries, directory.owner(), self._uid)
+        user = pgbin.choose_user(binaries, directory.root, directory.owner(), self._uid)
         for sentence in directory.end_left_overs():
             self._report(sentence)
         directory.give_to(user)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import re
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -97,35 +98,52 @@ def version_of(folder: Path) -> int | None:
     return None
 
 
-def choose_user(binaries: Binaries, owner: int, uid: int | None) -> RunAs:
-    """As whom to run. `owner` owns the data directory already there (or would), `uid` is the user an operator named, if any.
+def choose_user(binaries: Binaries, folder: Path, owner: int, uid: int | None) -> RunAs:
+    """As whom to run. `owner` owns the data directory `folder` (or would), `uid` is the user an operator named, if any.
 
-    Postgres refuses uid 0. Root therefore runs it in a user namespace; where those are forbidden, as the named user; else not at all.
-    A data directory that belongs to an ordinary user stays that user's.
+    Postgres refuses uid 0. Root therefore runs it in a user namespace, or, where those are forbidden (always in a chroot), as `nobody`.
+    A data directory that belongs to an ordinary user stays that user's. Raises DatabaseUnsuitable, DatabaseUnavailable.
     """
     if os.geteuid() != 0:
         return RunAs("same", os.geteuid(), os.getegid())
     wanted = uid if uid is not None else owner
     if wanted != 0:
-        gid = _group_of(wanted)
-        return RunAs(f"{wanted}:{gid}", wanted, gid)
+        return _somebody(wanted, folder, binaries.folder)
     inside = RunAs("namespace", 0, os.getegid())
-    tried = subprocess.run(
-        inside.command(binaries.program("postgres"), "--version"),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    if tried.returncode == pgchild.NAMESPACE_REFUSED:
+    tried = _try(inside, binaries)
+    if tried.returncode != pgchild.NAMESPACE_REFUSED:
+        return _ran(inside, tried, binaries)
+    nobody = _somebody(pgchild.NOBODY, folder, binaries.folder)
+    again = _try(nobody, binaries)
+    if again.returncode == pgchild.USER_REFUSED:
         raise DatabaseUnsuitable(
             reason=f"Postgres refuses to run as root, and this machine forbids user namespaces ({tried.stderr.strip()})",
-            remedy="run fabricmgr as an ordinary user, or name a uid that Postgres shall run as",
+            remedy="run fabricmgr as an ordinary user",
         )
+    return _ran(nobody, again, binaries)
+
+
+def _try(user: RunAs, binaries: Binaries) -> "subprocess.CompletedProcess[str]":
+    command = user.command(binaries.program("postgres"), "--version")
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=30, check=False)
+
+
+def _ran(user: RunAs, tried: "subprocess.CompletedProcess[str]", binaries: Binaries) -> RunAs:
     if tried.returncode != 0:
         raise DatabaseUnavailable(reason=f"{binaries.folder}/postgres does not run: {tried.stderr.strip() or tried.returncode}")
-    return inside
+    return user
+
+
+def _somebody(uid: int, *places: Path) -> RunAs:
+    gid = _group_of(uid)
+    reached = all(_passes(folder, uid, gid) for place in places for folder in place.absolute().parents)
+    return RunAs(f"{uid}:{gid}" if reached else f"{uid}:{gid}:search", uid, gid)
+
+
+def _passes(folder: Path, uid: int, gid: int) -> bool:
+    found = folder.stat()
+    shift = 6 if found.st_uid == uid else 3 if found.st_gid == gid else 0
+    return bool(found.st_mode >> shift & stat.S_IXOTH)
 
 
 def _group_of(uid: int) -> int:

@@ -18,7 +18,11 @@ PROGRAM_REFUSED = 98  # exit status: the program could not be run by that user
 
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_PDEATHSIG = 1
-_NOBODY = 65534
+_PR_SET_KEEPCAPS = 8
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
+_CAP_DAC_READ_SEARCH = 2
+_CAPABILITIES_VERSION = 0x20080522
+NOBODY = 65534
 
 
 def _libc() -> ctypes.CDLL:
@@ -38,15 +42,23 @@ def enter_namespace() -> None:
     """
     uid, gid = os.geteuid(), os.getegid()
     _check(_libc().unshare(_CLONE_NEWUSER))
-    for name, text in (("uid_map", f"{_NOBODY} {uid} 1"), ("setgroups", "deny"), ("gid_map", f"{_NOBODY} {gid} 1")):
+    for name, text in (("uid_map", f"{NOBODY} {uid} 1"), ("setgroups", "deny"), ("gid_map", f"{NOBODY} {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs 10 ms at each start
             file.write(text)
 
 
-def become(uid: int, gid: int) -> None:
+def become(uid: int, gid: int, *, search: bool) -> None:
+    """Leave root for this user. search: keep the capability to read and pass through any folder (capabilities(7)), also over exec."""
+    if search:
+        _check(_libc().prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
+    if search:
+        kept = 1 << _CAP_DAC_READ_SEARCH
+        header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
+        _check(_libc().capset(header, (ctypes.c_uint32 * 6)(kept, kept, kept, 0, 0, 0)))
+        _check(_libc().prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_READ_SEARCH, 0, 0))
 
 
 def end_with_parent(parent: int) -> None:
@@ -64,8 +76,8 @@ def change_user(mode: str) -> int:
         if mode == "namespace":
             enter_namespace()
         else:
-            uid, gid = mode.split(":")
-            become(int(uid), int(gid))
+            uid, gid, *more = mode.split(":")
+            become(int(uid), int(gid), search=more == ["search"])
     except OSError as error:
         sys.stderr.write(f"{error.strerror}\n")
         return NAMESPACE_REFUSED if mode == "namespace" else USER_REFUSED

@@ -332,6 +332,17 @@ async def test_a_data_directory_of_another_user_is_refused_with_its_name(shared_
 
 
 @root_only
+async def test_root_in_a_chroot_runs_it_as_nobody_below_folders_that_nobody_may_enter(shared_room: Room) -> None:
+    below = shared_room.home(0) / "root"
+    below.mkdir()
+    chroot = ("unshare", "--mount", "sh", "-c", f'mount --rbind / {below} && exec chroot {below} "$@"', "sh")
+
+    first = await shared_room.start(shared_room.home(0) / "data", 0, before=chroot).ready()
+
+    assert Path(f"/proc/{first['pid']}").stat().st_uid == NOBODY
+
+
+@root_only
 async def test_root_without_user_namespaces_is_told_to_run_as_somebody_else(shared_room: Room) -> None:
     forbid = ("unshare", "--user", "--map-root-user", "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"', "sh")
 
