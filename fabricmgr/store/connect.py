@@ -18,6 +18,7 @@ from fabricmgr.domain.errors import DatabaseUnavailable, DatabaseUnsuitable
 MINIMUM_MAJOR = 15
 ANSWER = 10.0  # seconds a check may wait for the server's answer
 PROMISES = ("fsync", "full_page_writes")
+TURN = 5.0  # seconds a caller waits for a connection of the pool; then it is told that we are busy
 ROUNDS = 5  # how often two connections are asked which backend they talk to
 NOTIFY_WAIT = 5.0  # seconds until a notification must have come
 
@@ -93,13 +94,17 @@ async def _keep(connection: object) -> None:
     del connection
 
 
-def create_engine(url: str, name: str, *, size: int, limits: Limits = WRITER) -> AsyncEngine:
-    """SQLAlchemy over the same driver. asyncpg reads the address itself, so that both understand every form of it alike."""
+def create_engine(url: str, name: str, *, size: int, limits: Limits = WRITER, turn: float = TURN) -> AsyncEngine:
+    """SQLAlchemy over the same driver. asyncpg reads the address itself, so that both understand every form of it alike.
+
+    turn: seconds a caller waits for one of `size` connections."""
 
     async def fresh() -> Connection:
         return await asyncpg.connect(**arguments(url, name, limits))
 
-    return create_async_engine("postgresql+asyncpg://", async_creator=fresh, pool_size=size, max_overflow=0, pool_pre_ping=False)
+    return create_async_engine(
+        "postgresql+asyncpg://", async_creator=fresh, pool_size=size, max_overflow=0, pool_timeout=turn, pool_pre_ping=False
+    )
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from fabricmgr.domain.addresses import Address
 from fabricmgr.domain.errors import DatabaseUnavailable
 from fabricmgr.domain.events import DomainEvent, Json
 from fabricmgr.store import failures
-from fabricmgr.store.connect import create_engine
+from fabricmgr.store.connect import TURN, create_engine
 from fabricmgr.store.failures import Failure, Kind
 from fabricmgr.store.tables import history
 from fabricmgr.store.wake import OUTBOX_STATEMENT, WAKE_STATEMENT
@@ -118,11 +118,14 @@ class Database:
         *,
         clock: Callable[[], datetime],
         connections: int = 8,
+        turn: float = TURN,
         name: str = "manager",
         chance: Callable[[], float] = random.random,
     ) -> "Database":
-        """Connects at the first use: a database that is away now is an error then. name: of the process, as the server shows it."""
-        engine = create_engine(url, name, size=connections)
+        """Connects at the first use: a database that is away now is an error then. name: of the process, as the server shows it.
+
+        turn: seconds to wait for one of the connections."""
+        engine = create_engine(url, name, size=connections, turn=turn)
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
         return cls(engine, clock, chance)
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 from sqlalchemy import select, text
 
-from fabricmgr.domain.errors import AlreadyExists, DatabaseUnavailable, InUse, PrefixOverlap
+from fabricmgr.domain.errors import AlreadyExists, Busy, DatabaseUnavailable, InUse, PrefixOverlap
 from fabricmgr.domain.events import ClusterCreated, ClusterDeleted
 from fabricmgr.store import connect
 from fabricmgr.store.tables import cluster, history, outbox, pool, prefix
@@ -195,3 +195,23 @@ async def test_a_change_that_is_no_event_wakes_those_who_wait_and_one_that_fails
             assert await tx.all(select(outbox)) == []
     await listener.close()
     assert woken.empty()
+
+
+async def test_a_caller_that_gets_no_connection_is_told_so_and_the_others_go_on(database_url: str) -> None:
+    began, done = asyncio.Event(), asyncio.Event()
+
+    async def hold(tx: Tx) -> None:
+        await insert_cluster(tx, "east")
+        began.set()
+        await done.wait()
+
+    database = await Database.open(database_url, clock=lambda: NOW, connections=1, turn=0.1, name="test")
+    holding = asyncio.create_task(database.run(hold))
+    await began.wait()
+    with pytest.raises(Busy):
+        await backend(database)
+    done.set()
+    await holding
+
+    assert await backend(database) > 0
+    await database.close()
