@@ -19,15 +19,16 @@ log = logging.getLogger(__name__)
 
 
 class Ground:
-    """Makes and mends it. trouble: why the last pass failed, "" when it did not. far: next hops on no segment of ours."""
+    """Makes and mends it. troubles: networks that the last pass could not make. far: next hops on no segment of ours."""
 
     def __init__(self, kernel: Kernel, holdings: Holdings, accept_forward: bool):
-        self.trouble = "the networks were not made yet"
+        self.troubles: dict[str, KernelRefused] = {}
         self.far: tuple[NotAdjacent, ...] = ()
         self._kernel = kernel
         self._holdings = holdings
         self._accept_forward = accept_forward
         self._made: dict[str, NetworkPlan] = {}
+        self._withdrawn = False
 
     def spec(self, network: str) -> NetworkSpec | None:
         """What the manager says of a network of this cluster."""
@@ -71,32 +72,73 @@ class Ground:
         wanted = {spec.bridge or networks.bridge_name(spec.name) for spec in desired.networks} if desired else set()
         return wanted | {plan.bridge_name for plan in self._made.values()}
 
+    @property
+    def trouble(self) -> str:
+        """Why networks could not be made, or ""."""
+        return "; ".join(f"network {name}: {sentence(error)}" for name, error in self.troubles.items())
+
     # --- making ---
 
     def make(self) -> str:
-        """Make all networks so; says what was mended. Before the networks are known nothing is touched. Raises KernelRefused."""
+        """Make all networks so; says what was mended. Before the networks are known nothing is touched.
+
+        Raises KernelRefused for the first network that could not be made; the others are."""
         if self._holdings.state.desired is None:
             return "no networks are known yet"
-        plans = self.plans()
-        try:
-            done = networks.reconcile(self._kernel, plans)
-            self._remove_others(plans)
-            if self._accept_forward:
-                host.accept_in_dropping_chains(self._kernel, plans)
-        except KernelRefused as error:
-            self.trouble = sentence(error)
-            raise
-        self._made = {plan.name: plan for plan in plans}
-        self.trouble, self.far = "", done.not_adjacent
-        if done.mended:
-            log.info("network made so", extra={"mended": list(done.mended)})
-        return f"{len(plans)} networks are as desired; mended {len(done.mended)}"
+        plans = [*self.plans(), *self._outlived()]
+        good, mended = self._reconcile(plans)
+        self._made = {plan.name: plan for plan in [*self._still(plans), *good]}
+        self._see_to_foreign_chains(good)
+        if mended:
+            log.info("network made so", extra={"mended": mended})
+        if self.troubles:
+            raise next(iter(self.troubles.values()))
+        return f"{len(plans)} networks are as desired; mended {len(mended)}"
 
-    def _remove_others(self, plans: list[NetworkPlan]) -> None:
-        """A network that is wanted no more goes with its last pod."""
-        used = {key[0] for key in self._holdings.state.attachments}
-        for name in set(self._made) - {plan.name for plan in plans} - used:
+    def _reconcile(self, plans: list[NetworkPlan]) -> tuple[list[NetworkPlan], list[str]]:
+        """The networks that are as planned, and what was mended."""
+        self.troubles = {}
+        try:
+            whole = networks.reconcile(self._kernel, plans)
+        except KernelRefused:
+            return self._one_by_one(plans)
+        self.far = whole.not_adjacent
+        return plans, list(whole.mended)
+
+    def _one_by_one(self, plans: list[NetworkPlan]) -> tuple[list[NetworkPlan], list[str]]:
+        """One network that cannot be made must not keep the others from it."""
+        good: list[NetworkPlan] = []
+        mended: list[str] = []
+        for plan in plans:
+            try:
+                mended += networks.ensure(self._kernel, plan).mended
+            except KernelRefused as error:
+                self.troubles[plan.name] = error
+            else:
+                good.append(plan)
+        return good, mended
+
+    def _still(self, plans: list[NetworkPlan]) -> list[NetworkPlan]:
+        """Networks as they were made before; one that is wanted no more goes with its last pod."""
+        names = {plan.name for plan in plans}
+        for name in set(self._made) - names:
             networks.remove(self._kernel, self._made.pop(name))
+        return list(self._made.values())
+
+    def _outlived(self) -> list[NetworkPlan]:
+        """Networks that the manager wants no more and that pods are still on."""
+        desired = self._holdings.state.desired
+        wanted = {spec.name for spec in desired.networks} if desired else set()
+        used = {key[0] for key in self._holdings.state.attachments}
+        return [plan for name, plan in self._made.items() if name in used - wanted]
+
+    def _see_to_foreign_chains(self, plans: list[NetworkPlan]) -> None:
+        """Accepts in chains that drop, where the setting says so; once taken out again where it no longer does."""
+        if self._accept_forward:
+            host.accept_in_dropping_chains(self._kernel, plans)
+        elif not self._withdrawn:
+            host.withdraw_accepts(self._kernel)
+            self._withdrawn = True
 
     def widen(self) -> None:
         """After blocks or central addresses changed: routes at once. What fails is mended by the next pass."""

@@ -186,6 +186,15 @@ class Holdings:
         generation = self.state.blocks[str(block.prefix)].generation + 1 + ordinal
         return BlockAddress(address=address.address, generation=generation, block=str(block.prefix), claim=block.claim)
 
+    def only_manager_knows(self, attached: Attached) -> bool:
+        """Whether what it holds can be learned from the manager alone: its answer was lost, or the links found are of no block of ours."""
+        place = attached.place
+        if attached.stage is Stage.INTENT:
+            return place.asking
+        unknown = [parse_address(each.address) for each in place.owned.addresses if each.block is None and each.generation == 0]
+        ours = [parse_prefix(prefix) for prefix in self.state.blocks]
+        return attached.stage is Stage.DONE and place.found and any(not any(each in block for block in ours) for each in unknown)
+
     def requote(self) -> None:
         """After a block came: attachments found in it before are its from now on."""
         for attached in list(self.state.attachments.values()):

@@ -1,7 +1,8 @@
 """The node's key: made here, never leaves the node (mode 0600). EC P-256.
 
 Run as a program for the running agent, which renews without loading the cryptography package: that alone is 10 MiB of resident memory.
-`python -m fabricmgr.agent.keys MESSAGE` reads nothing and prints one JSON object: private_key and public_key (PEM), proof (base64).
+`python -I keys.py MESSAGE` needs nothing else of ours, reads nothing, and prints one JSON object: private_key and public_key (PEM) and
+proof (base64).
 """
 
 import asyncio
@@ -39,7 +40,7 @@ async def make_apart(message: str) -> NewKey:
     """The same in a short-lived process. The message is a certificate's serial, no secret. Raises RuntimeError with what it said."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-m", "fabricmgr.agent.keys", message),
+        *("-I", __file__, message),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         stdin=asyncio.subprocess.DEVNULL,

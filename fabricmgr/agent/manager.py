@@ -70,13 +70,16 @@ class Manager:
         self.trouble = ""
         self._clock = clock
         self._client = _client(identity)
+        self._former: httpx2.AsyncClient | None = None
 
     @property
     def url(self) -> str:
         return self.identity.about.manager
 
     async def close(self) -> None:
-        await self._client.aclose()
+        for client in (self._client, self._former):
+            if client is not None:
+                await client.aclose()
 
     async def hello(self, hello: Hello) -> Welcome:
         return await self._call("POST", "/v1/nodes/self/hello", Welcome, hello, limit=BATCH_LIMIT)
@@ -107,8 +110,10 @@ class Manager:
             "POST", "/v1/nodes/self/certificate", Enrolled, Renew(public_key=key.public_key, proof=key.proof), limit=BATCH_LIMIT
         )
         self.identity = Identity.store(self.identity.directory, self.url, enrolled, key)
-        old, self._client = self._client, _client(self.identity)
-        await old.aclose()
+        if self._former is not None:
+            await self._former.aclose()
+        # Calls that run end on the connections they began on.
+        self._former, self._client = self._client, _client(self.identity)
 
     async def _call(self, method: str, path: str, answer: type[T], body: object, limit: float) -> T:
         return self._decode(await self._send(method, path, body=body, limit=limit), answer)

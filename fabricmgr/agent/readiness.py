@@ -47,7 +47,8 @@ class Readiness:
         try:
             self._ground.make()
         except KernelRefused as error:
-            raise RunningPodsSuffer(sentence(error)) from None
+            if network in self._ground.troubles:
+                raise RunningPodsSuffer(sentence(error)) from None
         if not self.strict(spec):
             return
         if reason := self.wants_addresses(spec):

@@ -61,13 +61,19 @@ class Reconcile:
         self._adopt(surveyed)
 
     async def once(self) -> Outcome:
-        """What the runtime forgot, the kernel shows: links that went without a DEL."""
+        """What the runtime forgot, the kernel shows: links that went without a DEL, and what a journal that was full left half done."""
         surveyed = survey(self._kernel)
         live = {each.link.name: each for each in surveyed if not each.reaping}
         gone = 0
         for key, attached in list(self._holdings.state.attachments.items()):
-            if attached.stage is Stage.DONE and not self._busy(key) and host_end(key, attached.place.owned.host_interface) not in live:
+            name = host_end(key, attached.place.owned.host_interface)
+            if self._busy(key):
+                continue
+            if attached.stage is Stage.INTENT and not attached.place.asking:
+                self._end_intent(key, attached, name, name in live)
+            elif attached.stage is Stage.DONE and name not in live:
                 gone += self._release_if_dead(key, attached)
+        self._adopt(surveyed)
         return Outcome.done(f"{gone} attachments had gone without a word" if gone else "journal and kernel agree")
 
     def _settle(self, key: Key, attached: Attached, live: dict[str, Surveyed]) -> None:
@@ -98,6 +104,7 @@ class Reconcile:
     # --- links that the journal does not know ---
 
     def _adopt(self, surveyed: Sequence[Surveyed]) -> None:
+        before, self.strays = self.strays, []
         known = {host_end(key, each.place.owned.host_interface) for key, each in self._holdings.state.attachments.items()}
         held = {a.address for each in self._holdings.state.attachments.values() for a in each.place.owned.addresses}
         for each in surveyed:
@@ -106,7 +113,8 @@ class Reconcile:
             reason = self._adopt_one(each, held)
             if reason:
                 self.strays.append(f"link {each.link.name}: {reason}")
-                log.warning("a link of ours belongs to nothing", extra={"link": each.link.name, "reason": reason})
+                if self.strays[-1] not in before:
+                    log.warning("a link of ours belongs to nothing", extra={"link": each.link.name, "reason": reason})
 
     def _adopt_one(self, surveyed: Surveyed, held: set[str]) -> str:
         """Why it was left alone, or ""."""

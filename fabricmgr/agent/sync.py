@@ -193,7 +193,8 @@ class Sync:
         they asked, to give back what it says; for attachments found in the kernel, to learn their generations."""
         if not self.greeted:
             return Outcome.again(AGAIN, "hello comes first")
-        asking = [each for key, each in self._holdings.state.attachments.items() if is_open_question(each) and not self.busy(key)]
+        attachments = self._holdings.state.attachments
+        asking = [each for key, each in attachments.items() if self._holdings.only_manager_knows(each) and not self.busy(key)]
         try:
             for each in asking:
                 await self._settle(each)
@@ -220,7 +221,8 @@ class Sync:
         elif {each.address for each in answer.addresses} == {each.address for each in attached.place.owned.addresses}:
             self._holdings.adopt(with_addresses(attached.place, answer.addresses))
         else:
-            await self._manager.detach(*key, max(each.generation for each in answer.addresses))
+            if not answer.repeated:
+                await self._manager.detach(*key, max(each.generation for each in answer.addresses))
             self.conflicts = sorted({*self.conflicts, *(each.address for each in attached.place.owned.addresses)})
 
     # --- desired state ---
@@ -276,14 +278,6 @@ def told(attached: Attached) -> Owned | None:
         return msgspec.structs.replace(owned, released=True)
     central = [each for each in owned.addresses if each.block is None]
     return msgspec.structs.replace(owned, addresses=central) if central else None
-
-
-def is_open_question(attached: Attached) -> bool:
-    """Whether only the manager knows what an attachment holds."""
-    if attached.stage is Stage.INTENT:
-        return attached.place.asking
-    unknown = any(each.block is None and each.generation == 0 for each in attached.place.owned.addresses)
-    return attached.stage is Stage.DONE and attached.place.found and unknown
 
 
 def first_of_each_family(addresses: list[str]) -> list[str]:

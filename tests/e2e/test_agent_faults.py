@@ -16,7 +16,7 @@ from msgspec import structs
 
 from fabricmgr.agent.journal import boot_id, decode, encode
 from fabricmgr.agent.records import Header
-from fabricmgr.wire import ChangeKind
+from fabricmgr.wire import ChangeKind, Decide
 from tests.support.namespaces import make_ns, node_ns, pod_ns
 from tests.support.netns import Namespace
 from tests.support.node_agent import PODNET, Node, Process, addresses, error, node, result, wait_for
@@ -420,3 +420,85 @@ def test_the_agent_stays_small(served: Node, pod_ns: MakePod) -> None:
 
     assert said is not None
     assert said.rss_kib < 60 * 1024
+
+
+def test_a_certificate_is_renewed_when_it_is_due_and_calls_go_on(here: Node, pod_ns: MakePod) -> None:
+    path = here.data_dir / "identity.json"
+    about = msgspec_json.decode(path.read_bytes())
+    path.write_bytes(msgspec_json.encode({**about, "renew_at": "2020-01-01T00:00:00Z"}))
+    before = (here.data_dir / "node.pem").read_text()
+
+    here.start_agent()
+    wait_for("it is renewed", lambda: (here.data_dir / "node.pem").read_text() != before)
+
+    here.ready()
+    assert here.add("c1", pod_ns()).exit == 0
+    here.settled()
+    assert (here.data_dir / "node.pem").stat().st_mode & 0o777 == 0o600
+    assert msgspec_json.decode(path.read_bytes())["renew_at"] > about["renew_at"]
+
+
+def test_an_answer_that_was_lost_holds_no_address_for_ever(here: Node, pod_ns: MakePod) -> None:
+    """The manager gets the question, answers after ADD gave up, and hears that nobody wants the address."""
+    here.want(structs.replace(PODNET, decide=Decide.MANAGER))
+    here.start_agent()
+    wait_for("the network is made", lambda: "fm-podnet" in here.ns.run("ip", "link").stdout)
+    manager, pod = here.manager.running, pod_ns()
+    assert manager is not None
+    manager.send_signal(signal.SIGSTOP)
+
+    printed = here.add("c1", pod)
+
+    assert error(printed)[0] == 11
+    assert 4 < printed.seconds < 7
+    assert here.delete("c1", pod).exit == 0
+    manager.send_signal(signal.SIGCONT)
+    wait_for("the question is settled", lambda: not here.state().attachments and not here.copy().central, 20)
+    here.settled()
+    assert not here.copy().held
+    assert here.add("c1", pod).exit == 0
+
+
+def test_by_a_setting_pods_are_accepted_where_another_drops_and_the_rule_goes_with_the_setting(here: Node) -> None:
+    """F005: an accept for our bridge in the very chain that drops, by a documented setting."""
+    here.ns.run("nft", "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
+    plain = here.agent
+    here.agent = Process([*plain.words, "--accept-forward=on"], plain.log)
+    here.start_agent()
+    here.ready()
+
+    assert here.command("status").returncode == 0
+    assert here.cni("STATUS", "").exit == 0
+    assert "fm-podnet" in here.ns.run("nft", "list chain ip filter FORWARD").stdout
+
+    assert here.agent.kill(signal.SIGTERM) == 0
+    here.agent = plain
+    here.start_agent()
+    assert "fm-podnet" not in here.ns.run("nft", "list chain ip filter FORWARD").stdout
+
+
+def test_one_network_that_cannot_be_made_keeps_no_other_from_it(here: Node, pod_ns: MakePod) -> None:
+    here.ns.run("ip", "link", "add", "taken", "type", "veth", "peer", "name", "taken2")
+    other = structs.replace(PODNET, name="other", pools=["more"], prefixes=["10.88.0.0/16", "2001:db8:88::/112"], bridge="taken")
+    here.want(other, PODNET)
+    here.start_agent()
+    here.ready()
+
+    assert here.add("c1", pod_ns()).exit == 0
+
+    assert error(here.add("c1", pod_ns(), config={"name": "other"}))[0] == 110
+    assert error(here.cni("STATUS", "", config={"name": "other"}))[0] == 51
+    assert here.cni("STATUS", "").exit == 0
+    assert "no bridge" in here.command("status").stdout
+
+
+def test_a_network_goes_with_its_last_pod(served: Node, pod_ns: MakePod) -> None:
+    pod = pod_ns()
+    given = addresses(served.add("c1", pod))
+    served.want(structs.replace(PODNET, name="new"))
+    wait_for("it is wanted no more", lambda: error(served.add("c2", pod_ns()))[0] == 7)
+
+    assert served.ns.ping(given[0].partition("/")[0])
+    assert served.delete("c1", pod).exit == 0
+
+    wait_for("its bridge is gone", lambda: "fm-podnet" not in served.ns.run("ip", "link").stdout, 25)

@@ -135,8 +135,8 @@ class FakeManager:
             mine.append(granted)
 
     def attach(self, key: str, asked: wire.Attach) -> wire.Attached:
-        if key in self.copy.central:
-            return wire.Attached(addresses=self.copy.central[key], repeated=True)
+        if key in self.copy.held:
+            return wire.Attached(addresses=self.copy.held[key].addresses, repeated=True)
         spec = next(each for each in self.networks() if each.name == key.split("/", maxsplit=1)[0])
         families = asked.families or spec.families
         if any(ip_network(text).prefixlen >= 29 for text in spec.prefixes) and len(self.copy.central) >= 4:
