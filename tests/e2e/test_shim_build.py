@@ -1,6 +1,8 @@
 """What the shims are made of: this is what makes them start in a millisecond, and run where there is no Python."""
 
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,20 @@ def test_the_installed_python_shim_names_its_interpreter_and_takes_nothing_from_
     assert first == b"#!" + str(interpreter()).encode() + b" -IS"
     assert interpreter().is_absolute()
     assert not interpreter().is_symlink()
-    assert rest == SHIM.read_bytes().split(b"\n", 1)[1]
+    assert SHIM.read_bytes().split(b"\n", 1)[1] in rest
+
+
+def test_the_python_shim_runs_from_its_source_where_the_interpreter_is_another_one(tmp_path: Path) -> None:
+    installed = build("python").read_bytes()
+    assert installed.count(b"sys.hexversion == %d" % sys.hexversion) == 1
+
+    other = install(tmp_path, installed.replace(b"sys.hexversion == %d" % sys.hexversion, b"sys.hexversion == 1"))
+    broken = install(tmp_path / "broken", re.sub(rb"marshal\.loads\(.*\) if", b"marshal.loads(b'') if", installed))
+
+    asked = variables(tmp_path / "agent.sock", CNI_COMMAND="VERSION")
+    printed = [subprocess.run([each], env=asked, capture_output=True, check=False).stdout for each in (build("python"), other, broken)]
+    assert printed[0] == printed[1] != b""
+    assert printed[2] == b""
 
 
 @pytest.mark.parametrize("python", ["python3", "/opt/my python/bin/python3", "/" + "x" * 260, "/opt/a\tb"])
