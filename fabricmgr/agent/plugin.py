@@ -16,8 +16,8 @@ _PACKAGE = Path(__file__).parents[1]
 # In an installed wheel, and in a checkout after the build.
 _STATIC = (_PACKAGE / "_data" / "cni" / PLUGIN, _PACKAGE.parent / "build" / "cni" / PLUGIN)
 _PYTHON = (_PACKAGE / "_data" / "cni" / "shim.py", _PACKAGE.parent / "cni" / "shim.py")
-# Compiling the source takes an eighth of the Python shim's time. So its file holds it compiled too, for exactly the interpreter that compiled
-# it; any other runs the source.
+# Compiling the source takes an eighth of the Python shim's time. So its file holds it compiled too, for exactly the interpreter that
+# compiled it; any other runs the source.
 _COMPILED = b"""
 import marshal
 import sys
