@@ -418,7 +418,7 @@ def test_another_kind_of_database_is_refused(serve: Managers) -> None:
 
 
 async def test_a_server_with_fsync_off_is_refused_with_the_reason(serve: Managers, tmp_path: Path) -> None:
-    url = await asyncio.to_thread(data_directory, tmp_path / "other")
+    url = data_directory(tmp_path / "other")
 
     with served(tmp_path / "other", fsync="off"):
         await answering(url)
@@ -429,7 +429,7 @@ async def test_a_server_with_fsync_off_is_refused_with_the_reason(serve: Manager
 
 
 async def test_a_standby_is_refused_with_the_reason(serve: Managers, tmp_path: Path) -> None:
-    url = await asyncio.to_thread(data_directory, tmp_path / "other")
+    url = data_directory(tmp_path / "other")
     with served(tmp_path / "other", wal_level="replica"):
         await answering(url)
     (tmp_path / "other" / "cluster" / "standby.signal").touch()
