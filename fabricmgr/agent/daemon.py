@@ -117,7 +117,7 @@ class Agent:
             ("report", self.sync.report, 5.0),
             ("desired", self.sync.follow, 1.0),
             ("supply", self.supply.once, 5.0),
-            ("ground", self.ground.once, 10.0),
+            ("ground", self._ground, 10.0),
             ("leaving", self.leaving.again, 5.0),
             ("reconcile", self.reconcile.once, 30.0),
             ("settle", self.sync.settle, 5.0),
@@ -176,6 +176,13 @@ class Agent:
         if self.sync.greeted and not before:
             for name in ("report", "supply", "desired", "settle"):
                 self.loops[name].wake()
+        return outcome
+
+    async def _ground(self) -> Outcome:
+        """The manager hears of another address of this node too: it is where others send our pods' packets."""
+        outcome = await self.ground.once()
+        if self.sync.greeted and self.ground.interfaces() != self.sync.told_interfaces:
+            self._must_greet()
         return outcome
 
     async def _conflist(self) -> Outcome:

@@ -111,7 +111,9 @@ class Reporter:
             found.append(
                 f"{len(agent.holdings.state.unreported)} changes are unreported, the oldest for {agent.sync.age_ms() / 1000:.0f} s"
             )
-        return found + [f"address {address} of a pod here belongs to another owner by the manager" for address in agent.sync.conflicts]
+        return found + [
+            f"address {address} of a pod here belongs to another owner by the manager" for address in agent.sync.standing_conflicts()
+        ]
 
     def _of_self(self) -> list[str]:
         agent = self._agent

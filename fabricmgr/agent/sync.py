@@ -14,7 +14,7 @@ from fabricmgr.agent.identity import machine_id
 from fabricmgr.agent.manager import Manager
 from fabricmgr.agent.records import Acked, Attached, Key, Sending, Stage, Wanted
 from fabricmgr.agent.supply import Supply, quoted
-from fabricmgr.domain.addresses import Family
+from fabricmgr.domain.addresses import Family, parse_address
 from fabricmgr.domain.errors import FabricError, HelloRequired, ManagerUnavailable, ReportGap
 from fabricmgr.domain.names import PoolName
 from fabricmgr.loop import Outcome
@@ -47,6 +47,7 @@ class Sync:
         self.greeted = False
         self.refused = ""
         self.conflicts: list[str] = []
+        self.told_interfaces: list[Interface] = []
         self.acted_on = ""
         self.busy: Callable[[Key], bool] = lambda key: False
         self._holdings = holdings
@@ -60,6 +61,11 @@ class Sync:
     @property
     def life(self) -> UUID:
         return self._holdings.state.header.life
+
+    def standing_conflicts(self) -> list[str]:
+        """Addresses that the manager says another has. One in an open block of ours is settled by our report: there we are the truth."""
+        holder = self._holdings.stock.holder
+        return [each for each in self.conflicts if (stored := holder(parse_address(each))) is None or not stored.open]
 
     # --- hello ---
 
@@ -78,7 +84,7 @@ class Sync:
     def hello(self) -> Hello:
         """All that the journal and the kernel say."""
         state = self._holdings.state
-        interfaces = self._interfaces()
+        self.told_interfaces = interfaces = self._interfaces()
         addresses = [address.partition("/")[0] for each in interfaces for address in each.addresses]
         return Hello(
             life=self.life,

@@ -135,6 +135,17 @@ def listen(proxy: socket.socket, seen: list[bytes]) -> None:
         return
 
 
+def test_an_address_that_the_node_gets_later_is_told_too(served: Node) -> None:
+    served.settled()
+    hellos = served.copy().hellos
+
+    served.ns.run("ip", "link", "add", "late0", "type", "bridge")
+    served.ns.run("ip", "address", "add", "192.0.2.77/24", "dev", "late0")
+
+    wait_for("a hello names it", lambda: served.copy().hellos > hellos, 20)
+    assert served.copy().addresses == ["192.0.2.77"]
+
+
 # --- two of a kind ---------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ class Copy(msgspec.Struct, kw_only=True):
     central: dict[str, list[wire.BlockAddress]] = {}
     history: list[wire.Change] = []
     hellos: int = 0
+    addresses: list[str] = []
     numbers: list[int] = []
     next_central: int = 1
     heard_at: float = 0.0
@@ -72,6 +73,7 @@ class FakeManager:
                 copy.blocks[prefix] = msgspec.structs.replace(
                     block, claim=block.claim + 1, generation=block.generation + 2**40, rested_at=rests
                 )
+        copy.addresses = said.addresses
         copy.held = {key_of(each): each for each in said.attachments}
         copy.life, copy.hellos, copy.heard_at = life, copy.hellos + 1, self._now().timestamp()
         copy.last = max(said.last_number, copy.last if same else 0)
