@@ -17,6 +17,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from fabricmgr.store.pgbin import Binaries, RunAs
 ROLE = "fabricmgr"
 DATABASE = "fabricmgr"
 UNFINISHED = "cluster.new-"
+INITDB_NOTICES = 5.0  # seconds
 PORT = 5432
 SOCKET_PATH_LIMIT = 107  # bytes: sun_path of unix(7), without its end mark
 NEEDED_BYTES = 16 << 20  # one WAL segment: without room for it the server neither recovers nor runs
@@ -158,8 +160,12 @@ class DataDirectory:
     def _remove_unfinished(self) -> None:
         """Take away what an interrupted initdb left, after ending what may still write there."""
         for path in self.root.glob(f"{UNFINISHED}*"):
-            pgprocs.end_all(path)
-            shutil.rmtree(path, ignore_errors=True)
+            # An initdb whose supervisor was killed notices at its next step, and may write until then.
+            deadline = time.monotonic() + INITDB_NOTICES
+            while path.exists() and time.monotonic() < deadline:
+                pgprocs.end_all(path)
+                shutil.rmtree(path, ignore_errors=True)
+                time.sleep(0.02)
 
     def _run(self, user: RunAs, *program: str, text: str = "") -> None:
         done = subprocess.run(
