@@ -18,7 +18,7 @@ FIRST_PAUSE = 0.02  # seconds; doubled with each try, half of it by chance
 ANSWER = 10.0  # seconds until a server that says nothing is taken for away
 # Another version migrated: the driver remembers statements and types of the schema before.
 OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError, asyncpg.InvalidSQLStatementNameError)
-CAUGHT = (*failures.CAUGHT, asyncpg.OutdatedSchemaCacheError)
+CAUGHT = (*failures.CAUGHT, asyncpg.InternalClientError)
 
 Row = asyncpg.Record
 
@@ -55,6 +55,10 @@ class Caller:
                 # Prepared statements and types, of this connection and the others of the pool.
                 await connection.reload_schema_state()
                 raise
+            except asyncpg.InternalClientError:
+                # The driver lost count of its protocol, as when a server ends a session in the middle of an answer.
+                connection.terminate()
+                raise
 
     async def _judge(self, kind: str, error: Exception, *, last: bool) -> None:
         """Return when another try may help; it has been prepared then. Raises otherwise."""
@@ -70,7 +74,6 @@ class Caller:
 
 
 def _read(error: Exception) -> Failure:
-    if isinstance(error, asyncpg.OutdatedSchemaCacheError):
-        return Failure(Kind.AGAIN, DatabaseUnavailable("its schema was changed meanwhile"))
+    if isinstance(error, asyncpg.InternalClientError):
+        return Failure(Kind.AGAIN, DatabaseUnavailable("the connection was lost, or the schema was changed meanwhile"), lost=True)
     return failures.read(error)
-

@@ -445,8 +445,13 @@ def test_whatever_managers_and_agents_do_no_address_has_two_owners(database_url:
             return (await stack.enter_async_context(site(database_url, clock)), await stack.enter_async_context(site(database_url, clock)))
 
         world = World(runner, runner.run(opened()), clock)
+
+        class Here(Fabric):
+            def __init__(self) -> None:
+                super().__init__(world)
+
         steady = settings(max_examples=12, stateful_step_count=30, suppress_health_check=list(HealthCheck), print_blob=True)
         try:
-            run_state_machine_as_test(lambda: Fabric(world), settings=steady)
+            run_state_machine_as_test(Here, settings=steady)
         finally:
             runner.run(stack.aclose())
