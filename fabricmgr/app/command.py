@@ -47,9 +47,22 @@ def _serve(arguments: Sequence[str]) -> int:
         print(usage(ManagerSettings))
         return 0
     settings = load(ManagerSettings, arguments, os.environ)
+    _check_site_certificate(settings)
     from fabricmgr.app.supervisor import Supervisor
 
     return Supervisor(settings, _say).run()
+
+
+def _check_site_certificate(settings: ManagerSettings) -> None:
+    """Raises Refusal. Before anything else: workers that can't load it would only say so in the log, again and again."""
+    if settings.tls_certificate is None:
+        return
+    from fabricmgr.app import tls  # its libraries would stay in the supervisor's memory for nothing
+
+    try:
+        tls.check_site_certificate(settings)
+    except ValueError as error:
+        raise Refusal(str(error), 2) from None
 
 
 # --- account reset -------------------------------------------------------------------------------------------------------
