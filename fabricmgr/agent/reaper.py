@@ -16,6 +16,8 @@ from fabricmgr.netlink.sockets import ROUTE, NetlinkSocket
 T = TypeVar("T")
 
 GATHER = 0.05  # seconds
+# While more come, it gathers on: pods that leave together would wait for each other's deletion. At most so many times GATHER.
+_LONGEST = 10
 _AGAIN = 1.0
 
 
@@ -58,7 +60,7 @@ class Reaper(Generic[T]):
 
     def _run(self) -> None:
         while self._wait_for_work():
-            self._pause(self._gather)
+            self._let_gather()
             with self._changed:
                 bunch, self._waiting = self._waiting, []
             if not self._delete(bunch):
@@ -73,8 +75,15 @@ class Reaper(Generic[T]):
             self._changed.wait_for(lambda: self._waiting or self._ending)
             return bool(self._waiting)
 
+    def _let_gather(self) -> None:
+        for _ in range(_LONGEST):
+            before = len(self._waiting)
+            self._pause(self._gather)
+            if len(self._waiting) == before or self._ending:
+                return
+
     def _pause(self, seconds: float) -> None:
-        """Let more gather, unless the end has come."""
+        """Wait, unless the end has come."""
         with self._changed:
             self._changed.wait_for(lambda: self._ending, seconds)
 
