@@ -17,8 +17,8 @@ MASQUERADING = "masquerading"
 FURTHER = ("plain1", "plain2", "plain3")
 PLAIN = "plain"
 """Networks of one pool each. A bridge has 1023 ports at most, so a node of 4,000 pods needs four."""
-# More than a burst of ADDs takes, with what rests of the burst before.
-MARKS = {"FABRICMGR_AGENT_LOW_MARK": "128", "FABRICMGR_AGENT_HIGH_MARK": "400"}
+# So that what a burst of ADDs takes, and what rests of the burst before, is at hand: this measures nodes that need not ask the manager.
+MARKS = {"FABRICMGR_AGENT_LOW_MARK": "64", "FABRICMGR_AGENT_HIGH_MARK": "512"}
 AT_ONCE = 16
 
 
@@ -74,7 +74,8 @@ def ours(folder: Path, names: Sequence[str]) -> Iterator[list[OurNode]]:
 
 def networks_of(made: Place) -> None:
     for number, name in enumerate((PLAIN, MASQUERADING, *FURTHER)):
-        made.call("POST", "/v1/pools", {"name": name, "prefixes": [{"prefix": f"10.{220 + number}.0.0/16"}], "cooldown_seconds": 1})
+        prefix = {"prefix": f"10.{220 + number}.0.0/16", "block_length": 24}
+        made.call("POST", "/v1/pools", {"name": name, "prefixes": [prefix], "cooldown_seconds": 1})
         network = {"name": name, "pools": [name], "masquerade": name == MASQUERADING}
         made.call("POST", "/v1/clusters/default/networks", network)
 
