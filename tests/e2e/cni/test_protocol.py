@@ -70,6 +70,19 @@ def test_an_unknown_key_of_the_arguments_is_refused_unless_the_caller_says_ignor
     succeeded(subject.delete(container, pod.path))
 
 
+@pytest.mark.parametrize("insists", ["", "1", "true"])
+def test_a_nodes_own_namespace_is_refused_whatever_the_caller_insists_on(ours: Shim, insists: str) -> None:
+    """The bridge's gateway is the node itself: a link of ours in its namespace could reach nothing."""
+    container, before = ours.container(), ours.links()
+
+    printed = ours.call("ADD", ours.config("four"), container, ours.node.path, ifname="own0", CNI_NETNS_OVERRIDE=insists)
+
+    assert refused(printed)[0] == 8
+    assert ours.links() == before
+    assert not ours.held(container)
+    succeeded(ours.call("DEL", ours.config("four"), container, ours.node.path, ifname="own0", CNI_NETNS_OVERRIDE=insists))
+
+
 def test_an_unknown_command_is_refused(subject: Subject) -> None:
     assert refused(subject.call("EXPLODE", subject.config(), "c1", "/proc/self/ns/net"))[0] == 4
 
