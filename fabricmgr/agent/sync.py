@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 # Seconds. A refused hello is said again: another life's heartbeat may be about to lapse.
 GREET_AGAIN = 2.0
 AGAIN = 1.0
+# How often new routes alone are journalled.
+ROUTES_PERIOD = timedelta(minutes=1)
 # Seconds in which changes gather into one report: sending one costs as much as an ADD.
 REPORT_GATHER = 0.1
 
@@ -48,6 +50,8 @@ class Sync:
         self.refused = ""
         self.conflicts: list[str] = []
         self.told_interfaces: list[Interface] = []
+        self._unremembered = False
+        self._routes_due = clock()
         self.acted_on = ""
         self.busy: Callable[[Key], bool] = lambda key: False
         self._holdings = holdings
@@ -245,13 +249,15 @@ class Sync:
             return Outcome.again(AGAIN, f"the desired state is not known: {sentence(error)}")
         self.refused = ""
         if desired is None:
+            known = self._holdings.state.desired
+            if known is not None and self._clock() >= self._routes_due:
+                self._remember(known)
             return Outcome.again(0.0, "nothing else is desired")
         return await self.act_on(desired)
 
     async def act_on(self, desired: Desired) -> Outcome:
         """Journal a desired state and make the node so."""
-        if desired != self._holdings.state.desired:
-            self._write(Wanted(desired=desired))
+        self._remember(desired)
         self._terms(desired)
         try:
             await self._apply(desired)
@@ -259,6 +265,20 @@ class Sync:
             return Outcome.again(AGAIN, f"the node could not be made so: {sentence(error)}")
         self.acted_on = desired.version
         return Outcome.again(0.0, f"the node is as desired by version {desired.version}")
+
+    def _remember(self, desired: Desired) -> None:
+        """Journal it, unless only routes differ from what stands there: in a cluster of thousands they change with every node's block and
+        are a megabyte, so those wait for a minute. An agent that starts while the manager is away has the older ones so long."""
+        state, now = self._holdings.state, self._clock()
+        if desired != state.desired:
+            if state.desired is not None and without_routes(desired) == without_routes(state.desired) and now < self._routes_due:
+                state.apply(Wanted(desired=desired))
+                self._unremembered = True
+                return
+            self._unremembered = True
+        if self._unremembered:
+            self._write(Wanted(desired=desired))
+            self._unremembered, self._routes_due = False, now + ROUTES_PERIOD
 
     def _terms(self, desired: Desired) -> None:
         """Reservations, cooldown and hold-back of blocks we have. Which blocks are ours, hello and supply settle."""
@@ -284,6 +304,10 @@ def told(attached: Attached) -> Owned | None:
         return msgspec.structs.replace(owned, released=True)
     central = [each for each in owned.addresses if each.block is None]
     return msgspec.structs.replace(owned, addresses=central) if central else None
+
+
+def without_routes(desired: Desired) -> Desired:
+    return msgspec.structs.replace(desired, routes=[], version="")
 
 
 def first_of_each_family(addresses: list[str]) -> list[str]:
