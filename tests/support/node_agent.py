@@ -230,4 +230,6 @@ def node(ns: Namespace, *networks: NetworkSpec, kind: str = "static") -> Iterato
         made.join()
         yield made
     finally:
+        # pytest shows it where a test failed.
+        print(made.agent.log.read_text()[-6000:] if made.agent.log.exists() else "the agent was never started")
         made.close()

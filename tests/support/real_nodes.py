@@ -124,6 +124,7 @@ def place() -> Iterator[Place]:
             yield made
         finally:
             for each in made.nodes:
+                print(each.agent.log.read_text()[-6000:] if each.agent.log.exists() else "the agent was never started")
                 each.close()
             if made.manager is not None:
                 made.stop_manager()
