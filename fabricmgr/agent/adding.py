@@ -18,8 +18,8 @@ from fabricmgr.wire import Decide, NetworkSpec, Owned
 
 def check_asked(asked: Iterable[Address], spec: NetworkSpec) -> None:
     """An asked-for address lies in a prefix of the network. Raises AddressOutside."""
-    prefixes = [parse_prefix(text) for text in spec.prefixes]
     for address in asked:
+        prefixes = [parse_prefix(text) for text in spec.prefixes]
         if address.version not in spec.families or not any(address in prefix for prefix in prefixes):
             raise AddressOutside(str(address), f"the pools of network {spec.name}: {', '.join(spec.prefixes) or 'it has none'}")
 

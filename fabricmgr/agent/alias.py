@@ -51,5 +51,10 @@ def parse_alias(alias: str) -> Origin | None:
     return Origin(words[1], words[2], words[3], words[4], addresses, words[6] == _GUARDED)
 
 
+def is_guarded(alias: str) -> bool:
+    """Whether the alias says that a pod's sources are checked."""
+    return alias.endswith(f" {_GUARDED}")
+
+
 def _parse_address(word: str) -> Address:
     return IPv6Address(word) if ":" in word else IPv4Address(word)

@@ -11,7 +11,7 @@ from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
-from fabricmgr.agent.alias import Origin, origin_of, parse_alias
+from fabricmgr.agent.alias import Origin, is_guarded, origin_of, parse_alias
 from fabricmgr.domain.errors import InterfaceExists, KernelRefused, NamespaceRefused
 from fabricmgr.netlink import conntrack, namespace, nft, nft_rules, sysctl, templates
 from fabricmgr.netlink.codec import message, text, u32
@@ -335,8 +335,8 @@ def _hide_pod_end(kernel: Kernel, descriptor: int, host: Link) -> None:
 
 def _drop_guard(kernel: Kernel, link: Link) -> None:
     """Takes the pod's elements out. A table rewritten or deleted meanwhile has none of them: the next reconcile compares."""
-    origin = parse_alias(link.alias)
-    if origin is None or not origin.spoof_check:
+    origin = parse_alias(link.alias) if is_guarded(link.alias) else None
+    if origin is None:
         return
     pod = nft_rules.Guarded(link.name, origin.mac, origin.addresses)
     try:

@@ -248,7 +248,11 @@ def _args(text: str, findings: _Findings) -> dict[str, str]:
 
 def _is_text(text: str) -> bool:
     """Whether what came was UTF-8: a frame keeps other bytes as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(text: str) -> str:

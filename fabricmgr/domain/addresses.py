@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from fabricmgr.domain.errors import Invalid
@@ -11,6 +12,8 @@ Prefix = IPv4Network | IPv6Network
 
 # A block smaller than this would be spent on its first pods; such prefixes are handed out address by address.
 SMALLEST_BLOCK = 4
+# A block larger than this would be spent on one node, and an asked-for address in it would make thousands of rows.
+LARGEST_BLOCK = 4096
 DEFAULT_BLOCK_LENGTH = {4: 26, 6: 122}
 
 
@@ -35,6 +38,7 @@ def family_of(thing: Address | Prefix) -> Family:
     return Family(thing.version)
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str, field: str = "address") -> Address:
     """Parse one host address in any spelling. A zone, an IPv4-mapped IPv6 form, and a prefix length are refused. Raises Invalid."""
     expected = "an IPv4 or IPv6 address without zone and prefix length, such as 10.0.0.5 or 2001:db8::5"
@@ -47,6 +51,7 @@ def parse_address(text: str, field: str = "address") -> Address:
     return address
 
 
+@lru_cache(maxsize=4096)
 def parse_prefix(text: str, field: str = "prefix") -> Prefix:
     """Parse a CIDR without host bits. Raises Invalid; the message names the prefix that was probably meant."""
     expected = "a CIDR such as 10.0.0.0/16 or 2001:db8::/64"
@@ -66,9 +71,10 @@ def parse_prefix(text: str, field: str = "prefix") -> Prefix:
 def block_length(prefix: Prefix, wanted: int | None = None) -> int:
     """Length of the blocks a prefix is cut into: the wanted one, else the default, but at least 16 blocks where the prefix allows it.
 
-    Raises Invalid when the wanted block is larger than the prefix."""
-    if wanted is not None and not prefix.prefixlen <= wanted <= prefix.max_prefixlen:
-        raise Invalid("block_length", wanted, f"a length from {prefix.prefixlen} to {prefix.max_prefixlen} for prefix {prefix}")
+    Raises Invalid when the wanted block is larger than the prefix, or holds more than LARGEST_BLOCK addresses."""
+    shortest = max(prefix.prefixlen, prefix.max_prefixlen - LARGEST_BLOCK.bit_length() + 1)
+    if wanted is not None and not shortest <= wanted <= prefix.max_prefixlen:
+        raise Invalid("block_length", wanted, f"a length from {shortest} to {prefix.max_prefixlen} for prefix {prefix}")
     base = DEFAULT_BLOCK_LENGTH[prefix.version] if wanted is None else wanted
     return min(max(base, prefix.prefixlen + 4) if wanted is None else base, prefix.max_prefixlen)
 
