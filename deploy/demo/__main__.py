@@ -114,7 +114,8 @@ def show(pods: list[Pod]) -> None:
 
 
 def explain(manager: DemoManager, pods: list[Pod]) -> None:
-    shortcut = manager.place.shortcut.relative_to(manager.place.root)
+    place = manager.place
+    shortcut = place.shortcut.relative_to(place.root) if place.shortcut.is_relative_to(place.root) else place.shortcut
     print(f"""
   Redfish   {manager.url}/redfish/v1
   API       {manager.url}/v1/openapi.json
@@ -191,6 +192,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make run", description="Show fabricmgr at work on this machine.")
     parser.add_argument("--once", action="store_true", help="end after the pings; the exit status is 0 if every one came back")
     parser.add_argument("--port", type=int, default=8443, help="where the manager listens (%(default)s)")
+    parser.add_argument("--folder", type=Path, help="what to keep its things in (.run of the checkout)")
     return parser.parse_args()
 
 
@@ -217,7 +219,8 @@ def show_all(place: Place, port: int, once: bool) -> int:
 def main() -> int:
     given = arguments()
     signal.signal(signal.SIGTERM, interrupt)
-    place = Place(Path(__file__).resolve().parents[2])
+    root = Path(__file__).resolve().parents[2]
+    place = Place(root, given.folder.resolve()) if given.folder else Place.of(root)
     try:
         place.prepare()
         place.lock()

@@ -1,4 +1,4 @@
-"""Where the demo keeps its things: names and addresses of one checkout's own, so that two checkouts can show theirs side by side."""
+"""Where the demo keeps its things: names and addresses of one folder's own, so that two checkouts can show theirs side by side."""
 
 import fcntl
 import hashlib
@@ -12,21 +12,22 @@ from deploy.demo.processes import Stopped
 
 @dataclass(frozen=True)
 class Place:
-    """root: the checkout. All it makes lies in `keep`, which stays for the next start; `run` is a short way there while the demo is up."""
+    """root: the checkout. keep: all it makes, which stays for the next start; `run` is a short way there while the demo is up."""
 
     root: Path
+    keep: Path
+
+    @classmethod
+    def of(cls, root: Path) -> "Place":
+        """The checkout's `.run`; where that is another user's, one of our own."""
+        keep = root / ".run"
+        theirs = keep.exists() and keep.stat().st_uid != os.geteuid()
+        return cls(root, root / f".run-{os.geteuid()}" if theirs else keep)
 
     @property
     def mark(self) -> str:
-        """Four hex digits of the checkout's path: part of the name of all we make on this machine."""
-        return hashlib.sha256(str(self.root).encode()).hexdigest()[:4]
-
-    @property
-    def keep(self) -> Path:
-        mine = self.root / ".run"
-        if mine.exists() and mine.stat().st_uid != os.geteuid():
-            return self.root / f".run-{os.geteuid()}"
-        return mine
+        """Four hex digits of the folder's path: part of the name of all we make on this machine."""
+        return hashlib.sha256(str(self.keep).encode()).hexdigest()[:4]
 
     @property
     def run(self) -> Path:
@@ -72,9 +73,9 @@ class Place:
         self.keep.mkdir(mode=0o711, exist_ok=True)
         made_for = self.keep / "made-for"
         if not made_for.exists():
-            made_for.write_text(str(self.root))
-        if made_for.read_text() != str(self.root):
-            raise Stopped(f"{self.keep} was made when this checkout lay at {made_for.read_text()}; remove it to start anew")
+            made_for.write_text(str(self.keep))
+        if made_for.read_text() != str(self.keep):
+            raise Stopped(f"{self.keep} was made as {made_for.read_text()}; remove it to start anew")
         self.shortcut.write_text(f'#!/bin/sh\nFABRICMGR_LOGIN="{self.login}" exec "{self.program}" "$@"\n')
         self.shortcut.chmod(0o755)
 
