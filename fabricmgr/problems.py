@@ -70,6 +70,9 @@ PROBLEMS: Mapping[type[e.FabricError], Problem] = {
     e.VersionConflict: Problem(
         412, "PreconditionFailed", 11, _S, "{kind} {name!r} has changed: version {quoted} was quoted, {current} is current"
     ),
+    e.PreconditionRequired: Problem(
+        428, "PreconditionRequired", 11, _C, "{name} is changed only with If-Match and the ETag it was read with"
+    ),
     e.MethodNotAllowed: Problem(405, "OperationNotAllowed", 4, _C, "{method} is not allowed here; allowed: {allowed}"),
     e.PrefixOverlap: Problem(
         409,

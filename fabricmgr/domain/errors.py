@@ -161,6 +161,13 @@ class VersionConflict(FabricError):
 
 
 @dataclass
+class PreconditionRequired(FabricError):
+    """A write that must quote the version it found."""
+
+    name: str
+
+
+@dataclass
 class MethodNotAllowed(FabricError):
     method: str
     allowed: str

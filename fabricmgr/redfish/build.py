@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from fabricmgr import dmtf
 from fabricmgr.redfish.documents import documents
 from fabricmgr.redfish.layer import Layer
-from fabricmgr.redfish.resource import Site, Tree
+from fabricmgr.redfish.resource import Place, Site, Tree
 from fabricmgr.redfish.resources.address_pools import address_pool
 from fabricmgr.redfish.resources.fabrics import fabric
 from fabricmgr.redfish.resources.service_root import service_root
@@ -31,3 +32,27 @@ def tree() -> Tree:
 def build(site: Site, clock: Callable[[], datetime]) -> Layer:
     """The layer over all resources."""
     return Layer(tree(), documents(SERVICES), site, clock)
+
+
+def route_table() -> str:
+    """Every route with its methods and what each asks: a line a method, any of the privileges behind it will do."""
+    lines = []
+    for resource in tree().resources:
+        places = [Place(resource, False, {}), *(Place(resource, False, {}, action) for action in resource.actions)]
+        if resource.members is not None:
+            places.insert(0, Place(resource, True, {}))
+        lines += [line for place in places for line in _lines(place)]
+    return "\n".join([*lines, ""])
+
+
+def _lines(place: Place) -> list[str]:
+    resource = place.resource
+    uri = resource.collection_uri if place.collection else place.action.target(resource.uri) if place.action else resource.uri
+    return [f"{method:6} {uri:90} {_asked(place, method)}" for method in place.methods if method != "HEAD"]
+
+
+def _asked(place: Place, method: str) -> str:
+    if (place.resource.open_to_all and not place.collection) or (place.resource.login and place.collection and method == "POST"):
+        return "anybody"
+    own = " (own)" if place.resource.own is not None and not place.collection else ""
+    return " | ".join("+".join(needed) + (own if "ConfigureSelf" in needed else "") for needed in dmtf.privileges(place.entity, method))

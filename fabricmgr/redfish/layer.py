@@ -19,6 +19,7 @@ from fabricmgr.domain.errors import (
     NotAcceptable,
     NotFound,
     PasswordChangeRequired,
+    PreconditionRequired,
     ProtocolVersionRefused,
     Unauthenticated,
     VersionConflict,
@@ -27,7 +28,7 @@ from fabricmgr.redfish import query as queries
 from fabricmgr.redfish.body import checked, parse
 from fabricmgr.redfish.errors import rendered
 from fabricmgr.redfish.pages import EVERYTHING, Pages, allowed, etag_of
-from fabricmgr.redfish.resource import Ask, Place, Site, Tree
+from fabricmgr.redfish.resource import Action, Ask, Made, Place, Site, Tree
 from fabricmgr.web.asgi import Receive, Scope, Send
 from fabricmgr.web.edge import context, identify
 from fabricmgr.web.receiving import read_body
@@ -129,6 +130,8 @@ class Layer:
         quoted = _precondition(heard, place, entity)
         if isinstance(quoted, Answer):
             return quoted
+        if place.action is not None:
+            return await self._act(place.action, heard, place, ask, entity, read)
         query = queries.read(heard.query, collection=False)
         if heard.method == "DELETE" and place.resource.delete is not None:
             await place.resource.delete(ask, entity, quoted)
@@ -146,6 +149,14 @@ class Layer:
         if heard.method == "POST":
             return await self._create(heard, place, ask, read)
         return ok(await self._pages.collection(place, ask, query), headers=_describes(place))
+
+    async def _act(self, action: Action, heard: Heard, place: Place, ask: Ask, entity: Any, read: Read) -> Answer:
+        raw = await read()
+        body = checked(parse(raw, heard.headers.get("content-type", "")) if raw else {}, action.parameters, {}, creating=True)
+        done = await action.run(ask, entity, body)
+        if isinstance(done, Made):
+            return Answer(201, encode(done.entity), ((b"location", done.id.encode()), *done.headers))
+        return Answer(204) if done is None else ok(done)
 
     async def _create(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer:
         create = place.resource.create
@@ -175,6 +186,8 @@ def _precondition(heard: Heard, place: Place, entity: Any) -> int | Answer | Non
         same = etag in _tags(heard.headers.get("if-none-match", ""))
         return Answer(304, headers=((b"etag", etag.encode()),)) if same else None
     given = heard.headers.get("if-match")
+    if given is None and place.resource.needs_precondition:
+        raise PreconditionRequired(heard.path)
     if given is None or given.strip() == "*":
         return None
     if etag not in _tags(given):
@@ -246,6 +259,8 @@ def _path(scope: Scope) -> str:
 def _canonical(path: str, place: Place) -> str:
     if place.resource.uri == "/redfish/v1/":
         return place.resource.uri
+    if place.action is not None:
+        return path.partition("/Actions/")[0]
     return path.removesuffix("/Members") if place.collection else path
 
 

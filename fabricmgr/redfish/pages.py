@@ -23,8 +23,16 @@ def etag_of(resource: Resource, entity: Any) -> str | None:
 def page_of(resource: Resource, uri: str, entity: Any) -> Json:
     """A resource's page, all of it."""
     page = {"@odata.id": uri, "@odata.type": dmtf.odata_type(resource.schema), **resource.body(entity)}
+    if resource.actions:
+        page["Actions"] = _actions(resource, uri)
     etag = etag_of(resource, entity)
     return page if etag is None else {**page, "@odata.etag": etag}
+
+
+def _actions(resource: Resource, uri: str) -> Json:
+    shown: Json = {f"#{each.name}": {"target": each.target(uri)} for each in resource.actions if not each.oem}
+    own = {f"#{each.name}": {"target": each.target(uri)} for each in resource.actions if each.oem}
+    return {**shown, "Oem": own} if own else shown
 
 
 def may_read(place: Place, principal: Principal, own: bool) -> bool:

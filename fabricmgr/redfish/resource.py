@@ -61,6 +61,22 @@ Create = Callable[[Ask, Json], Awaitable[Made]]
 
 
 @dataclass(frozen=True)
+class Action:
+    """name: `Type.Action`, as the target's last segment says it. run: gives what is shown (200), or None (204), or what was made (201).
+
+    oem: it is ours, and lies below Actions/Oem. parameters: what the body may name (DSP0266, 7.10)."""
+
+    name: str
+    run: "Callable[[Ask, Any, Json], Awaitable[Json | Made | None]]"
+    parameters: Object = field(default_factory=lambda: Object({}))
+    oem: bool = False
+
+    def target(self, uri: str) -> str:
+        """Where it is posted to, for a resource at `uri`."""
+        return f"{uri}/Actions/{'Oem/' if self.oem else ''}{self.name}"
+
+
+@dataclass(frozen=True)
 class Resource:
     """schema: the type's name; its version comes from dmtf. uri: in full, so that grep finds it; {name} takes one segment.
 
@@ -68,6 +84,7 @@ class Resource:
     members: ids of the collection that the URI's last segment belongs to, from `skip`, at most `top`, with their total count.
     load: the entities of some ids at once, for $expand and $filter; one by one where it is absent. page_size: None: it comes whole.
     patch, delete, create: what a client may do; patchable and creatable say what it may name.
+    needs_precondition: a write without If-Match is refused (428).
     own: whether a principal with ConfigureSelf alone may see and change this one. open_to_all: no credentials needed for GET."""
 
     schema: str
@@ -84,6 +101,8 @@ class Resource:
     delete: Delete | None = None
     create: Create | None = None
     creatable: Object = field(default_factory=lambda: Object({}))
+    actions: tuple[Action, ...] = ()
+    needs_precondition: bool = False
     own: Callable[[Principal, Any], bool] | None = None
     open_to_all: bool = False
     login: bool = False
@@ -106,11 +125,12 @@ class Resource:
 
 @dataclass(frozen=True)
 class Place:
-    """A URI that is there: a resource, or a resource's collection."""
+    """A URI that is there: a resource, a resource's collection, or the target of one of its actions."""
 
     resource: Resource
     collection: bool
     params: Mapping[str, str]
+    action: Action | None = None
 
     @property
     def entity(self) -> str:
@@ -119,6 +139,8 @@ class Place:
 
     @property
     def methods(self) -> tuple[str, ...]:
+        if self.action is not None:
+            return ("POST",)
         return self.resource.collection_methods if self.collection else self.resource.methods
 
     @property
@@ -132,6 +154,7 @@ class _Branch:
     any: "tuple[str, _Branch] | None" = None
     resource: Resource | None = None
     collection: Resource | None = None
+    action: tuple[Resource, Action] | None = None
 
 
 class Tree:
@@ -147,6 +170,8 @@ class Tree:
         self._branch(resource.uri).resource = resource
         if resource.members is not None:
             self._branch(resource.collection_uri).collection = resource
+        for action in resource.actions:
+            self._branch(action.target(resource.uri)).action = (resource, action)
         return resource
 
     def find(self, path: str) -> Place | None:
@@ -162,6 +187,8 @@ class Tree:
             if step is None:
                 return None
             branch = step
+        if branch.action is not None:
+            return Place(branch.action[0], False, params, branch.action[1])
         if branch.resource is not None:
             return Place(branch.resource, False, params)
         return Place(branch.collection, True, params) if branch.collection is not None else None
