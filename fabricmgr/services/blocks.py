@@ -103,6 +103,11 @@ async def free_rested(tx: Tx, now: datetime) -> int:
     return len(rows)
 
 
+async def retire_central(tx: Tx, now: datetime) -> int:
+    """Let nodes have central blocks again of which every address waits, rested. Looks at each central block: for a slow loop."""
+    return await claims.retire_central(tx, now)
+
+
 async def take_back(tx: Tx, node_id: int, by: str, reason: str, now: datetime) -> Back:
     """Everything of a node that was declared gone: its row must be locked, and its state keep its agent out from now on.
 

@@ -269,3 +269,11 @@ async def end(tx: Tx, owners: Sequence[UUID], actor: str, reason: str, now: date
     if not owners:
         return 0
     return int(await tx.value(_END, {"now": now, "owners": list(owners), "actor": actor, "reason": reason}))
+
+
+_RETIRE = _sql("select retire_central_1(:now)")
+
+
+async def retire_central(tx: Tx, now: datetime) -> int:
+    """Let nodes have central blocks again of which every address waits and has rested."""
+    return int(await tx.value(_RETIRE, {"now": now}))

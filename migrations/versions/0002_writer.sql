@@ -823,3 +823,41 @@ begin
   perform tell_1(now, 'gone', null, rows_, array_fill(actor, array[cardinality(rows_)]), array_fill(reason, array[cardinality(rows_)]));
   return cardinality(rows_);
 end $$;
+
+-- Central blocks of which every address waits, rested, in pools that nodes claim from: let nodes have them again. How many there were.
+create function retire_central_1(now timestamptz) returns int language plpgsql as $$
+declare
+  p prefix;
+  q pool;
+  b block;
+  wide int;
+  size int;
+  waiting int;
+  highest bigint;
+  done int := 0;
+begin
+  for p in select x.* from prefix x where not x.central and exists (select from block y where y.prefix_id = x.id and y.state = 'central')
+    order by family(x.cidr), x.id
+  loop
+    select * into q from pool x where x.id = p.pool_id;
+    wide := case family(p.cidr) when 4 then 32 else 128 end;
+    perform lock_supply_1(p.id);
+    for b in select y.* from block y join supply s on s.prefix_id = y.prefix_id
+      where y.prefix_id = p.id and y.state = 'central' and y.cidr is distinct from s.central_block
+        and (tail_1(p) is null or set_masklen(broadcast(y.cidr), wide) < tail_1(p)) order by y.cidr
+    loop
+      select count(*) into size from generate_series(0, (1 << (wide - p.block_len)) - 1) i
+        where is_assignable_1(p, q.skip_ends, set_masklen(b.cidr::inet, wide) + i);
+      select count(*), max(w.generation) into waiting, highest from (
+        select s.generation from spare s where s.prefix_id = p.id and s.address <<= b.cidr and s.released_at <= now - q.cooldown
+          and is_assignable_1(p, q.skip_ends, s.address) for update skip locked) w;
+      continue when waiting < size or exists (
+        select from allocation a where a.scope = p.scope and (a.address4 <<= b.cidr or a.address6 <<= b.cidr));
+      delete from spare s where s.prefix_id = p.id and s.address <<= b.cidr;
+      update block y set state = 'unclaimed', claim = y.claim + 1, generation = greatest(y.generation, highest), since = now, rested_at = now
+        where y.prefix_id = p.id and y.cidr = b.cidr;
+      done := done + 1;
+    end loop;
+  end loop;
+  return done;
+end $$;

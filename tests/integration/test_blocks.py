@@ -177,6 +177,29 @@ async def test_nodes_that_claim_at_once_share_no_block(database_url: str) -> Non
         assert len(set.union(*by_node)) == 24
 
 
+async def test_a_central_block_whose_addresses_all_wait_and_have_rested_may_be_claimed_again(database_url: str) -> None:
+    async with site(database_url) as here:
+        await pods(here, cooldown=60)
+        names = [f"h{n}" for n in range(17)]
+        for name in names:
+            await here.take("pods", name)
+        for name in names[1:]:
+            await here.give("pods", name)
+        here.clock.go(61)
+        one_held = await here.database.run(lambda tx: blocks.retire_central(tx, here.clock()))
+        await here.give("pods", names[0])
+        cooling = await here.database.run(lambda tx: blocks.retire_central(tx, here.clock()))
+        here.clock.go(61)
+
+        retired = await here.database.run(lambda tx: blocks.retire_central(tx, here.clock()))
+        node, life, _ = await enrolled(here)
+        got = (await here.want(node, life, ("pods", 4, 1))).blocks
+
+        assert (one_held, cooling, retired) == (0, 0, 1)
+        assert [(each.prefix, each.claim, each.generation) for each in got] == [("10.10.0.0/28", 3, 1)]
+        assert await broken(here) == []
+
+
 # --- attachments the manager decides --------------------------------------------------------------------------------------
 
 

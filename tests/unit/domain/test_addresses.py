@@ -61,15 +61,15 @@ def test_what_is_no_cidr_is_refused(text: str) -> None:
         ("2001:db8::/64", None, 122),
         ("2001:db8::/120", None, 124),
         ("10.0.0.0/16", 24, 24),
-        ("10.0.0.0/16", 16, 16),
+        ("10.0.0.0/20", 20, 20),
     ],
 )
 def test_a_prefix_has_at_least_sixteen_blocks_where_it_can(text: str, wanted: int | None, expected: int) -> None:
     assert block_length(parse_prefix(text), wanted) == expected
 
 
-@pytest.mark.parametrize("wanted", [15, 33])
-def test_a_block_is_neither_larger_than_its_prefix_nor_smaller_than_an_address(wanted: int) -> None:
+@pytest.mark.parametrize("wanted", [15, 16, 19, 33])
+def test_a_block_has_neither_more_than_4096_addresses_nor_less_than_one(wanted: int) -> None:
     with pytest.raises(Invalid):
         block_length(parse_prefix("10.0.0.0/16"), wanted)
 
