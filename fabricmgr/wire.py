@@ -19,6 +19,8 @@ whose SHA-256 (of the DER form, hex) its token carries, and from then on trusts 
 | GET /v1/nodes/self/desired?life=L&version=V&wait=S | - | Desired, or 304 when nothing changed within S seconds |
 | PUT /v1/attachments/{network}/{container}/{ifname} | Attach | Attached |
 | DELETE /v1/attachments/{network}/{container}/{ifname}?generation=G | - | 204 |
+
+G is the greatest of the generations that the attachment's addresses came with.
 """
 
 from datetime import datetime
