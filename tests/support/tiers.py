@@ -66,6 +66,13 @@ def containerd() -> str:
 
 
 @cache
+def podman() -> str:
+    if missing := [tool for tool in ("podman", "runc", "busybox") if not shutil.which(tool)]:
+        return f"no command {', '.join(missing)}"
+    return namespaces()
+
+
+@cache
 def prometheus() -> str:
     return "" if shutil.which("prometheus") else "no command prometheus"
 
@@ -77,6 +84,7 @@ TIERS = (
     Tier("store on Postgres", postgres, folder="tests/integration"),
     Tier("namespaces", namespaces, folder="tests/e2e"),
     Tier("containerd", containerd, marker="containerd"),
+    Tier("podman", podman, marker="podman"),
     Tier("prometheus", prometheus, marker="prometheus"),
     Tier("wheel", nothing, marker="wheel"),
 )
