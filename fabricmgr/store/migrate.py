@@ -20,7 +20,7 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.exc import DBAPIError
 
 import fabricmgr
-from fabricmgr.domain.errors import DatabaseUnavailable
+from fabricmgr.domain.errors import DatabaseUnavailable, DatabaseUnsuitable
 from fabricmgr.store import connect
 from fabricmgr.store.connect import HOLDER, MIGRATION, Connection
 
@@ -87,17 +87,28 @@ async def upgrade(
     """Migrate to the newest revision; nothing to do is quick and takes no table's lock.
 
     `report` hears what is waited for: which lock, held by which session. Raises DatabaseUnavailable with that sentence when the patience is
-    over; the schema is then as it was.
+    over; the schema is then as it was. Raises DatabaseUnsuitable for a schema of a newer version.
     """
     end = time.monotonic() + patience.limit.total_seconds()
     async with _sole(url, report, end, pause) as holder:
-        if await _current(holder) == head():
+        found = await _current(holder)
+        if found == head():
             return
+        _refuse_unknown(found)
         while (blocked := await _attempt(url, holder)) is not None:
             report(f"the migration waits for {blocked}")
             if time.monotonic() >= end:
                 raise DatabaseUnavailable(reason=f"the migration could not get its locks: it waits for {blocked}")
             await pause(patience.pause.total_seconds())
+
+
+def _refuse_unknown(revision: str | None) -> None:
+    known = {each.revision for each in ScriptDirectory.from_config(config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise DatabaseUnsuitable(
+            reason=f"its schema has revision {revision}, which this version does not know: a newer one has worked with it",
+            remedy="install that version again, or restore a backup from before it",
+        )
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from fabricmgr.domain.errors import DatabaseUnavailable
+from fabricmgr.domain.errors import DatabaseUnavailable, DatabaseUnsuitable
 from fabricmgr.store import connect, migrate
 from fabricmgr.store.migrate import Patience
 
@@ -21,6 +21,18 @@ async def test_migrating_twice_changes_nothing(database_url: str) -> None:
 
     assert await migrate.current(database_url) == migrate.head()
     assert said == []
+
+
+async def test_a_schema_of_a_newer_version_is_refused_in_a_sentence(database_url: str) -> None:
+    connection = await connect.connect(database_url, "newer version", connect.MIGRATION)
+    await connection.execute("update alembic_version set version_num = '9999'")
+    await connection.close()
+
+    with pytest.raises(DatabaseUnsuitable) as refused:
+        await migrate.upgrade(database_url)
+
+    assert "revision 9999, which this version does not know" in refused.value.reason
+    assert await migrate.current(database_url) == "9999"
 
 
 async def test_managers_that_race_for_an_empty_database_all_find_it_migrated(empty_database_url: str) -> None:
