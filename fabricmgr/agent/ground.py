@@ -1,7 +1,9 @@
 """The ground a node's pods stand on: bridges, routes and tables of its networks, as the desired state and what the node holds want them."""
 
 import logging
-from ipaddress import ip_interface
+from collections.abc import Iterable
+from errno import EEXIST
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 from fabricmgr.agent import host, networks
@@ -11,7 +13,8 @@ from fabricmgr.agent.networks import NetworkPlan, NotAdjacent, RemoteRoute
 from fabricmgr.domain.addresses import Address, Prefix, parse_address, parse_prefix
 from fabricmgr.domain.errors import KernelRefused
 from fabricmgr.loop import Outcome
-from fabricmgr.netlink.links import addresses, all_links
+from fabricmgr.netlink.links import addresses, all_links, link_named
+from fabricmgr.netlink.routes import Route, lay
 from fabricmgr.problems import sentence
 from fabricmgr.wire import Desired, Interface, NetworkSpec, Routing
 
@@ -139,6 +142,28 @@ class Ground:
         elif not self._withdrawn:
             host.withdraw_accepts(self._kernel)
             self._withdrawn = True
+
+    def remake(self, plan: NetworkPlan) -> NetworkPlan:
+        """One network anew, after a pod asked for more of it. Raises KernelRefused."""
+        try:
+            self.make()
+        except KernelRefused:
+            if plan.name in self.troubles:
+                raise
+        return self._made.get(plan.name, plan)
+
+    def lead_to(self, plan: NetworkPlan, addresses: Iterable[Address]) -> None:
+        """The routes of central addresses that live here from now on. Raises KernelRefused."""
+        bridge = link_named(self._kernel.route, plan.bridge_name)
+        for address in addresses:
+            source = next((each for each in plan.node_addresses if each.version == address.version), None)
+            route = Route(ip_network(address), bridge.index if bridge else 0, source=source)
+            try:
+                lay(self._kernel.route, route, replace=False)
+            except KernelRefused as error:
+                if error.errno != EEXIST:
+                    raise
+                self.remake(plan)
 
     def widen(self) -> None:
         """After blocks or central addresses changed: routes at once. What fails is mended by the next pass."""

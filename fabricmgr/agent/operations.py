@@ -150,19 +150,19 @@ class Operations:
         try:
             self._holdings.done(place)
         except FabricError:
-            links.detach(self._parts.kernel, place.owned.host_interface)
+            self._leaving.cut_stray(place.owned.host_interface)
             raise
 
     def _ready_network(self, place: Place) -> NetworkPlan:
         """The network as this attachment needs it: a central address has a route of its own, masquerade and bridge may be new."""
-        name = place.owned.network
-        plan = self._ground.plan(name)
-        central = any(each.block is None for each in place.owned.addresses)
-        if plan is None or central or (place.masquerade and not plan.masquerade) or (place.bridge and place.bridge != plan.bridge_name):
-            self._ground.make()
-            plan = self._ground.plan(name)
+        plan = self._ground.plan(place.owned.network)
         if plan is None:
-            raise NotFound("network", name)
+            raise NotFound("network", place.owned.network)
+        if (place.masquerade and not plan.masquerade) or (place.bridge and place.bridge != plan.bridge_name):
+            plan = self._ground.remake(plan)
+        central = [parse_address(each.address) for each in place.owned.addresses if each.block is None]
+        if central:
+            self._ground.lead_to(plan, central)
         return plan
 
     # --- DEL ---
