@@ -1,6 +1,7 @@
 """What a manager needs from its database before it serves: our schema, a name, a CA, somebody who may come in. Made once, found later."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 from fabricmgr.app import authority, tls
 from fabricmgr.app.refusal import Refusal
-from fabricmgr.domain.errors import DatabaseUnavailable
+from fabricmgr.domain.errors import AlreadyExists, DatabaseUnavailable
 from fabricmgr.problems import sentence
 from fabricmgr.services import accounts, clusters, installation
 from fabricmgr.services.passwords import Passwords
@@ -51,6 +52,7 @@ async def first_start(settings: ManagerSettings, database: Database, passwords: 
     Gives back where a password made now lies. Raises SettingRefused and DatabaseUnsuitable for a master key that does not fit."""
     now = clock()
     await database.run(lambda tx: installation.ensure(tx, uuid4(), now))
-    await database.run(lambda tx: clusters.ensure_default(tx, now))
+    with contextlib.suppress(AlreadyExists):  # another manager that starts was quicker
+        await database.run(lambda tx: clusters.ensure_default(tx, now))
     tls.keep_current(settings, await authority.find(settings, database, now), now)
     return await accounts.ensure_first_administrator(database, passwords, settings.data_dir, now)

@@ -119,9 +119,5 @@ def test_a_sites_certificate_with_anothers_key_is_refused_at_once(tmp_path: Path
         refused = made.start(made.folder / "data", *options)
 
         assert refused.process.wait(20) == 2
-        assert refused.said() == [f"tls_certificate {tmp_path / 'site.pem'} with tls_key {tmp_path / 'site.key'}: {mismatch(refused)}"]
-
-
-def mismatch(refused: ServeProcess) -> str:
-    """OpenSSL's own words."""
-    return refused.output.read_text().strip().partition("site.key: ")[2]
+        assert len(refused.said()) == 1
+        assert refused.said()[0].startswith(f"tls_certificate {tmp_path / 'site.pem'} with tls_key {tmp_path / 'site.key'}: ")
