@@ -17,6 +17,7 @@ BATCHES = Counter("fabricmgr_writer_batches_total", "Batches committed, by kind 
 BATCH_SIZE = Histogram("fabricmgr_writer_batch_size", "Callers that shared a batch.", ["kind"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
 BATCH_SECONDS = Histogram("fabricmgr_writer_batch_seconds", "Time of a batch in the database.", ["kind"], buckets=_LATENCY)
 RETRIES = Counter("fabricmgr_writer_retries_total", "Batches sent again, by the database's error class.", ["kind", "sqlstate"])
+REUSED_EARLY = Counter("fabricmgr_addresses_reused_early_total", "Addresses given before their cooldown was over, as their pool allows.")
 CONFLICTS = Counter("fabricmgr_address_conflicts_total", "Addresses held back because two claimed them.")
 
 # --- what agents tell ---

@@ -2,6 +2,7 @@
 
 What is remembered decides nothing by itself: a pool that was deleted or drains is looked at again in the writing transaction."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -101,12 +102,22 @@ class Remembered(Generic[K, V]):
         self._clock = clock
         self._seconds = seconds
         self._known: dict[K, tuple[float, V]] = {}
+        self._asking: dict[K, asyncio.Task[V]] = {}
 
     async def get(self, key: K) -> V:
+        """Those who ask at the same time share one question."""
         known = self._known.get(key)
         if known is not None and self._clock() - known[0] < self._seconds:
             return known[1]
+        if key not in self._asking:
+            self._asking[key] = asyncio.create_task(self._ask(key))
+        return await asyncio.shield(self._asking[key])
+
+    async def _ask(self, key: K) -> V:
         asked = self._clock()
-        found = await self._find(key)
+        try:
+            found = await self._find(key)
+        finally:
+            del self._asking[key]
         self._known[key] = (asked, found)
         return found

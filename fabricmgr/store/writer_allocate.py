@@ -1,5 +1,6 @@
 """Batches of allocations in central blocks: any free address."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ import asyncpg
 
 from fabricmgr.domain.addresses import Address
 from fabricmgr.domain.errors import FabricError, NodeIsGone, OwnerKeyClash, PoolExhausted
-from fabricmgr.metrics import CONFLICTS
+from fabricmgr.metrics import CONFLICTS, REUSED_EARLY
 from fabricmgr.store.repeat import TRIES, Caller, Row
+
+log = logging.getLogger(__name__)
 
 Pair = tuple[int | None, int | None]
 """Pools by id: for the IPv4 and for the IPv6 address. One of the two may be missing."""
@@ -165,6 +168,9 @@ def _columns(wants: Sequence[Want]) -> list[list[object]]:
 
 def _read(want: Want, row: Row) -> Taken | FabricError | None:
     """None for what was released and still has a link: it is no answer."""
+    if row["early"]:
+        REUSED_EARLY.inc()
+        log.warning("reused early", extra={"owner": want.label, "address4": row["address4"], "address6": row["address6"]})
     if row["made"]:
         return Taken(_half(row, "4"), _half(row, "6"), True, row["early"])
     if row["kind"] == "barred":

@@ -375,10 +375,10 @@ declare
   woken int;
 begin
   with half as (
-    select r.owner, r.scope, h.a, h.g, r.node_id, actors[i] as actor, reasons[i] as reason, r.about, q.name as pool, n.name as node,
+    select r.owner, r.scope, h.a, h.g, r.node_id, actors[r.ordinality] as actor, reasons[r.ordinality] as reason, r.about, q.name as pool, n.name as node,
       case r.kind when 'attachment' then format('container %s interface %s network %s node %s', r.container_id, r.ifname, r.network, n.name)
         else format('%s (pool %s)', r.name, q.name) end as label
-    from (select i, (rows_[i]).* from generate_series(1, cardinality(rows_)) i) r
+    from unnest(rows_) with ordinality r
     cross join lateral (values (r.prefix4, r.address4, r.generation4), (r.prefix6, r.address6, r.generation6)) h (p, a, g)
     join prefix x on x.id = h.p
     join pool q on q.id = x.pool_id
