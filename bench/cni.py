@@ -23,7 +23,7 @@ from bench.calls import timed
 from bench.contenders import Contender, reference
 from bench.figures import paired_ratio, percentile, table
 from bench.namespaces import inside, namespaces
-from bench.ours import FURTHER, MASQUERADING, PLAIN, OurNode, held, ours
+from bench.ours import CROWDED, MASQUERADING, PLAIN, OurNode, held, ours
 from bench.peers import peer
 
 BUILD = Path("build")
@@ -113,14 +113,17 @@ def shims(node: OurNode, network: str) -> list[Contender]:
 
 
 def against_itself(asked: argparse.Namespace, few: OurNode, many: OurNode, stack: ExitStack) -> Experiment:
-    """A node with few pods and one with many, which has them on four bridges: a bridge has 1023 ports at most."""
-    shim, networks = many.shims.static, (PLAIN, *FURTHER)
-    crowd = [many.contender("", shim, network) for network in networks]
+    """A node with few pods and one with many; there once on a bridge with few ports, and once on one of those that carry the many.
+
+    The first comparison shows what the agent adds, the second what the kernel adds for a bridge's ports."""
+    shim = many.shims.static
+    crowd = [many.contender("", shim, network) for network in CROWDED]
     stack.enter_context(held(crowd[0], asked.many, crowd[1:]))
     many.rest()
     contenders = [
         few.contender(f"fabricmgr, static shim, {asked.held} held", shim),
         many.contender(f"fabricmgr, static shim, {asked.many} held", shim),
+        many.contender(f"the same, on a bridge of {asked.many // len(CROWDED)} ports", shim, CROWDED[0]),
     ]
     return Experiment("growth, ipMasq off", contenders, 1, asked.growth_rounds)
 
