@@ -203,9 +203,7 @@ class ManagerSettings(Settings):
     history_retention: timedelta = setting(
         timedelta(days=90), _lasting("1h", "3650d"), "who had an address: kept for as long as incidents are"
     )
-    event_retention: timedelta = setting(
-        timedelta(days=30), _lasting("1m", "3650d"), "a subscriber that was away for longer begins anew"
-    )
+    event_retention: timedelta = setting(timedelta(days=30), _lasting("1m", "3650d"), "a subscriber that was away for longer begins anew")
     log_format: str = setting("json", _one_of("json", "text"), "programs read it; text is for a person at the console")
     log_level: str = setting("info", _one_of("debug", "info", "warning", "error"), "info has each change and each denial")
 
