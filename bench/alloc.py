@@ -203,32 +203,43 @@ def report(title: str, contenders: Sequence[Contender], base: Contender) -> str:
     return f"{title}\n{table(rows)}"
 
 
-async def run(server: EmbeddedPostgres, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    await migrate.upgrade(server.url)
-    sql = await connect.connect(server.url, "bench", connect.MIGRATION)
-    pool = await connect.create_pool(server.url, "bench", size=4)
-    await sql.execute(SITE + PEER)
-    bare = await make_bare(sql)
-    postmaster = server.pid or 0
+async def place_of(sql: Connection) -> tuple[str, str, str]:
+    """Where pgbench finds the server: host, user, database."""
     asked = await sql.fetchrow(
         "select current_setting('unix_socket_directories') as host, current_user as user, current_database() as name"
     )
     if asked is None:
         raise SystemExit("the server does not say where it is")
-    host, user, database = str(asked["host"]).strip('"'), str(asked["user"]), str(asked["name"])
+    return str(asked["host"]).strip('"'), str(asked["user"]), str(asked["name"])
+
+
+async def run(server: EmbeddedPostgres, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    await migrate.upgrade(server.url)
+    sql = await connect.connect(server.url, "bench", connect.MIGRATION)
+    pool = await connect.create_pool(server.url, "bench", size=4)
+    await sql.execute(SITE + PEER)
+    print(await conditions(sql))
+    figures: dict[str, float] = {}
+    if not arguments.only_growth:
+        figures |= await against_pgbench(pool, sql, server.pid or 0, folder, arguments)
+    figures |= await growth(pool, sql, server.pid or 0, arguments)
+    await pool.close()
+    await sql.close()
+    return figures
+
+
+async def against_pgbench(
+    pool: connect.Pool, sql: Connection, postmaster: int, folder: Path, arguments: argparse.Namespace
+) -> dict[str, float]:
+    """Many callers, then one, beside single-row inserts."""
+    bare = await make_bare(sql)
+    host, user, database = await place_of(sql)
 
     def peer(name: str, text: str, callers: int) -> Contender:
         script = folder / f"{name}.sql"
         script.write_text(text)
         return Contender(f"pgbench {name}@{callers}", Pgbench(pgbin.find(None).folder / "pgbench", host, database, user, script, callers))
 
-    print(await conditions(sql))
-    figures: dict[str, float] = {}
-    if arguments.only_growth:
-        figures = await growth(pool, sql, postmaster, arguments)
-        await pool.close()
-        await sql.close()
-        return figures
     base = peer("same row", SAME, CALLERS)
     many = [
         peer("narrow row", NARROW, CALLERS),
@@ -239,16 +250,11 @@ async def run(server: EmbeddedPostgres, folder: Path, arguments: argparse.Namesp
     ]
     await compare(many, arguments.rounds, arguments.seconds, sql, postmaster, empty=True)
     print(report(f"\n{CALLERS} callers, none held before", many, base))
-    figures |= {each.name: paired_ratio(each.rates, base.rates) for each in many if each is not base}
 
     lone = [peer("same row", SAME, 1), Contender("whole writer@1", Ours(pool, (1, None), 1))]
     await compare(lone, arguments.rounds, arguments.seconds, sql, postmaster, empty=True)
     print(report("\none caller", lone, lone[0]))
-
-    figures |= await growth(pool, sql, postmaster, arguments)
-    await pool.close()
-    await sql.close()
-    return figures
+    return {each.name: paired_ratio(each.rates, base.rates) for each in many if each is not base}
 
 
 async def growth(pool: connect.Pool, sql: Connection, postmaster: int, arguments: argparse.Namespace) -> dict[str, float]:
