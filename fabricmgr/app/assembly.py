@@ -14,7 +14,9 @@ from fabricmgr.domain.errors import FabricError
 from fabricmgr.redfish import build as redfish
 from fabricmgr.redfish.layer import refused as refused_by_redfish
 from fabricmgr.redfish.resource import Site
+from fabricmgr.services.attachments import Desk
 from fabricmgr.settings import ManagerSettings
+from fabricmgr.store.places import Places
 from fabricmgr.store.tx import Database
 from fabricmgr.store.writer import Writer
 from fabricmgr.web.responses import Answer, problem
@@ -62,6 +64,7 @@ async def build(settings: ManagerSettings, url: str, clock: Clock) -> Assembled:
     stores = Stores(url, database, writer, authority.sealer_of(settings))
     manager = api.build(stores, settings, clock, __version__)
     parts = manager.parts
-    site = Site(database, parts.gate, parts.who, settings.session_timeout)
+    desk = Desk(writer, database, Places(database))
+    site = Site(database, parts.gate, parts.who, settings.session_timeout, desk)
     manager.mount(REDFISH, Tree(redfish.build(site, clock), refused_by_redfish))
     return Assembled(manager, stores, authorities, asyncio.create_task(manager.run()))

@@ -73,7 +73,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class AllocationFilter:
-    """None: any. Every one given must fit."""
+    """None: any. Every one given must fit. owners: one of these."""
 
     pool: PoolName | None = None
     cluster: ClusterName | None = None
@@ -84,6 +84,10 @@ class AllocationFilter:
     address: Address | None = None
     owner: UUID | None = None
     state: AllocationState | None = None
+    kind: OwnerKind | None = None
+    name: str | None = None
+    container: str | None = None
+    owners: tuple[UUID, ...] | None = None
 
 
 @dataclass(frozen=True)

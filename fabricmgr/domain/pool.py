@@ -212,6 +212,16 @@ class PoolBlock:
     rested_at: datetime | None
 
 
+@dataclass(frozen=True)
+class BlockFilter:
+    """None: any. Every one given must fit. among: one of these."""
+
+    among: tuple[Prefix, ...] | None = None
+    state: str | None = None
+    node: str | None = None
+    cluster: str | None = None
+
+
 def check_cooldown(cooldown: timedelta) -> None:
     """Raises Invalid."""
     if not timedelta(0) <= cooldown <= LONGEST_COOLDOWN:

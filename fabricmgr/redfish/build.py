@@ -8,11 +8,13 @@ from fabricmgr.redfish.documents import documents
 from fabricmgr.redfish.layer import Layer
 from fabricmgr.redfish.resource import Place, Site, Tree
 from fabricmgr.redfish.resources.address_pools import address_pool
+from fabricmgr.redfish.resources.allocations import allocation
+from fabricmgr.redfish.resources.blocks import block
 from fabricmgr.redfish.resources.fabrics import fabric
 from fabricmgr.redfish.resources.service_root import service_root
 from fabricmgr.redfish.resources.sessions import session, session_service
 
-RESOURCES = (service_root, session_service, session, fabric, address_pool)
+RESOURCES = (service_root, session_service, session, fabric, address_pool, block, allocation)
 SERVICES = {
     "Service": "/redfish/v1/",
     "SessionService": "/redfish/v1/SessionService",

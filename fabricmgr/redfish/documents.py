@@ -1,5 +1,6 @@
 """The pages that are no resource: the version object, the OData service document, and $metadata (DSP0266, 6.4, 8.4 and 8.5)."""
 
+from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from fabricmgr import dmtf
@@ -7,8 +8,6 @@ from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.layer import Document
 from fabricmgr.web.responses import encode
 
-# File below redfish_schemas/csdl, with the namespaces of ours it defines.
-OWN_SCHEMAS = {"FabricMgrAddressPool_v1.xml": ("FabricMgrAddressPool", "FabricMgrAddressPool.v1_0_0")}
 _EDMX = "http://docs.oasis-open.org/odata/ns/edmx"
 _EDM = "http://docs.oasis-open.org/odata/ns/edm"
 
@@ -22,7 +21,7 @@ def service_document(links: dict[str, str]) -> Json:
 def metadata() -> str:
     """References to the schemas in use, DMTF's where DMTF publishes them and ours where this service does, and the entity container."""
     references = [_reference(f"{dmtf.PUBLISHED}/{file}", namespace) for file, namespace in dmtf.schema_files()]
-    own = [_reference(f"/redfish/v1/Schemas/{file}", namespace) for file, namespaces in OWN_SCHEMAS.items() for namespace in namespaces]
+    own = [_reference(f"{dmtf.OWN}/{file}", namespace) for file, namespaces in dmtf.own_files().items() for namespace in namespaces]
     service = f"ServiceRoot.{dmtf.odata_type('ServiceRoot').split('.')[1]}.ServiceContainer"
     container = (
         '<edmx:DataServices><Schema xmlns="' + _EDM + '" Namespace="Service">'
@@ -48,7 +47,12 @@ def documents(links: dict[str, str]) -> dict[str, Document]:
         "/redfish/v1/odata": Document("application/json", lambda: encode(service_document(links))),
         "/redfish/v1/$metadata": Document("application/xml", lambda: metadata().encode()),
     }
-    return found | {f"/redfish/v1/Schemas/{file}": _schema(file) for file in OWN_SCHEMAS}
+    found |= {f"{dmtf.OWN}/{file}": _schema(file) for file in dmtf.own_files()}
+    return found | {f"{dmtf.OWN}/{path.name}": _json_schema(path) for path in sorted((dmtf.folder() / "json-schema").glob("*.json"))}
+
+
+def _json_schema(path: Path) -> Document:
+    return Document("application/json", path.read_bytes)
 
 
 def _schema(file: str) -> Document:

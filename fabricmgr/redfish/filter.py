@@ -1,8 +1,8 @@
 """$filter (DSP0266, 7.3.4): comparisons of properties with values, joined by and, or, not and parentheses."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fabricmgr.domain.errors import QueryInvalid
@@ -10,6 +10,21 @@ from fabricmgr.domain.errors import QueryInvalid
 Json = dict[str, Any]
 Scalar = str | float | bool | None
 Predicate = Callable[[Json], bool]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A test of pages. equals: comparisons that must hold for it to hold, so that a database may look for them.
+
+    exact: it is nothing but these."""
+
+    holds: Predicate
+    equals: Mapping[str, Scalar] = field(default_factory=dict)
+    exact: bool = False
+
+    def __call__(self, page: Json) -> bool:
+        return self.holds(page)
+
 
 LONGEST = 2000  # characters
 DEEPEST = 50  # parentheses and nots; an expression is read by recursion
@@ -36,7 +51,7 @@ class _Token:
 _NOT = _Token("word", "not")
 
 
-def parse(text: str) -> Predicate:
+def parse(text: str) -> Filter:
     """The test that an expression stands for. Raises QueryInvalid (400) for what cannot be read."""
     reader = _Reader(text, _tokens(text))
     found = reader.either()
@@ -75,21 +90,21 @@ class _Reader:
         near = self._tokens[0].text if self._tokens else "the end"
         return QueryInvalid("$filter", self._text, f"property eq 'value', joined by and, or, not; {near!r} is not expected there")
 
-    def either(self) -> Predicate:
+    def either(self) -> Filter:
         found = self._both()
         while self._word("or"):
-            found = _or(found, self._both())
+            found = Filter(_or(found.holds, self._both().holds))
         return found
 
-    def _both(self) -> Predicate:
+    def _both(self) -> Filter:
         found = self._one()
         while self._word("and"):
-            found = _and(found, self._one())
+            found = _both(found, self._one())
         return found
 
-    def _one(self) -> Predicate:
+    def _one(self) -> Filter:
         if self._word("not"):
-            return _not(self._one())
+            return Filter(_not(self._one().holds))
         if self._tokens and self._tokens[0].kind == "open":
             self._tokens.pop(0)
             found = self.either()
@@ -99,11 +114,13 @@ class _Reader:
             return found
         return self._comparison()
 
-    def _comparison(self) -> Predicate:
+    def _comparison(self) -> Filter:
         if len(self._tokens) < 3 or self._tokens[0].kind != "word" or self._tokens[1].text not in _COMPARE:
             raise self.refused()
-        path, compare = self._tokens.pop(0).text, _COMPARE[self._tokens.pop(0).text]
-        return _compared(tuple(path.split("/")), compare, self._value())
+        path, word = self._tokens.pop(0).text, self._tokens.pop(0).text
+        value = self._value()
+        holds = _compared(tuple(path.split("/")), _COMPARE[word], value)
+        return Filter(holds, {path: value}, True) if word == "eq" else Filter(holds)
 
     def _value(self) -> Scalar:
         token = self._tokens[0]
@@ -143,8 +160,10 @@ def _or(a: Predicate, b: Predicate) -> Predicate:
     return lambda page: a(page) or b(page)
 
 
-def _and(a: Predicate, b: Predicate) -> Predicate:
-    return lambda page: a(page) and b(page)
+def _both(a: Filter, b: Filter) -> Filter:
+    """Both must hold. Where both name one path, the other one's value is left to the page."""
+    twice = bool(set(a.equals) & set(b.equals))
+    return Filter(lambda page: a(page) and b(page), {**b.equals, **a.equals}, a.exact and b.exact and not twice)
 
 
 def _not(a: Predicate) -> Predicate:

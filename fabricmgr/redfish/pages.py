@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 from fabricmgr import dmtf
 from fabricmgr.domain.errors import FabricError, NotFound
 from fabricmgr.redfish.body import Json
+from fabricmgr.redfish.filter import Filter
 from fabricmgr.redfish.query import Expand, Query, select
-from fabricmgr.redfish.resource import Ask, Place, Resource, Tree
+from fabricmgr.redfish.resource import Action, Ask, Place, Resource, Tree
 from fabricmgr.web.who import Principal
 
 EVERYTHING = Query()
@@ -30,9 +31,14 @@ def page_of(resource: Resource, uri: str, entity: Any) -> Json:
 
 
 def _actions(resource: Resource, uri: str) -> Json:
-    shown: Json = {f"#{each.name}": {"target": each.target(uri)} for each in resource.actions if not each.oem}
-    own = {f"#{each.name}": {"target": each.target(uri)} for each in resource.actions if each.oem}
+    shown: Json = {f"#{each.name}": _action(each, uri) for each in resource.actions if not each.oem}
+    own = {f"#{each.name}": _action(each, uri) for each in resource.actions if each.oem}
     return {**shown, "Oem": own} if own else shown
+
+
+def _action(action: Action, uri: str) -> Json:
+    info = {"@Redfish.ActionInfo": action.info(uri)} if action.described else {}
+    return {"target": action.target(uri), **info}
 
 
 def may_read(place: Place, principal: Principal, own: bool) -> bool:
@@ -72,16 +78,36 @@ class Pages:
         return select(_collection_page(place, ask.uri, members, total, query), query.select)
 
     async def _member_pages(self, resource: Resource, ask: Ask, query: Query) -> tuple[list[Json], int]:
-        whole = query.filter is not None
-        ids, total = await _members(resource, ask, 0 if whole else query.skip, None if whole else query.top)
-        entities = await self._load(resource, ask, ids)
-        pages = [page_of(resource, f"{ask.uri}/{each}", entity) for each, entity in zip(ids, entities, strict=True)]
-        if query.filter is not None:
-            kept = [page for page in pages if query.filter(page)]
-            pages, total = kept[query.skip :][: query.top], len(kept)
+        if query.filter is None:
+            pages, total = await self._some(resource, ask, query.skip, query.top)
+        else:
+            pages, total = await self._matching(resource, ask, query, query.filter)
         if query.expand is not None and query.expand.subordinate and query.expand.levels > 1:
             pages = [await self._expanded(page, ask, query.expand, query.expand.levels - 1) for page in pages]
         return pages, total
+
+    async def _some(self, resource: Resource, ask: Ask, skip: int, top: int | None) -> tuple[list[Json], int]:
+        ids, total = await _members(resource, ask, skip, top)
+        entities = await self._load(resource, ask, ids)
+        return [page_of(resource, f"{ask.uri}/{each}", entity) for each, entity in zip(ids, entities, strict=True)], total
+
+    async def _matching(self, resource: Resource, ask: Ask, query: Query, wanted: Filter) -> tuple[list[Json], int]:
+        """What the resource looks for itself comes from there; all else is tried on each page, a slice of the collection at a time."""
+        ask = replace(ask, equals={path: value for path, value in wanted.equals.items() if path in resource.filters})
+        if wanted.exact and set(wanted.equals) <= resource.filters:
+            return await self._some(resource, ask, query.skip, query.top)
+        limit = _limit(resource, query.top)
+        kept: list[Json] = []
+        found = seen = 0
+        while True:
+            pages, total = await self._some(resource, ask, seen, resource.page_size)
+            seen += len(pages)
+            for page in filter(wanted, pages):
+                found += 1
+                if found > query.skip and (limit is None or len(kept) < limit):
+                    kept.append(page)
+            if seen >= total or not pages:
+                return kept, found
 
     async def _load(self, resource: Resource, ask: Ask, ids: Sequence[str]) -> Sequence[Any]:
         if resource.load is not None:
@@ -134,8 +160,14 @@ class Pages:
 async def _members(resource: Resource, ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
     if resource.members is None:
         raise NotFound("resource", ask.uri)
-    limit = top if resource.page_size is None else min(top or resource.page_size, resource.page_size)
-    return await resource.members(ask, skip, limit)
+    return await resource.members(ask, skip, _limit(resource, top))
+
+
+def _limit(resource: Resource, top: int | None) -> int | None:
+    """How many members a page has at most; None: all."""
+    if resource.page_size is None or top is None:
+        return top if resource.page_size is None else resource.page_size
+    return min(top, resource.page_size)
 
 
 def _reference(uri: str) -> Json:

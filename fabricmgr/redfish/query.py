@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fabricmgr.domain.errors import QueryInvalid, QueryUnsupported
-from fabricmgr.redfish.filter import Predicate, parse
+from fabricmgr.redfish.filter import Filter, parse
 
 Json = dict[str, Any]
 
@@ -43,7 +43,7 @@ class Query:
     raw: the parameters as they came, for the link to the next page."""
 
     only: bool = False
-    filter: Predicate | None = None
+    filter: Filter | None = None
     expand: Expand | None = None
     raw: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     select: tuple[tuple[str, ...], ...] = ()
@@ -73,6 +73,15 @@ def read(raw: bytes, collection: bool) -> Query:
         top=_whole("$top", given) if "$top" in given else None,
         skip=_whole("$skip", given) if "$skip" in given else 0,
     )
+
+
+def of_stream(raw: bytes) -> str:
+    """The $filter of a stream, "" for none. Raises QueryUnsupported (501) for other parameters that begin with $."""
+    given = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True))
+    for name in given:
+        if name.startswith("$") and name != "$filter":
+            raise QueryUnsupported(name, "$filter")
+    return given.get("$filter", "")
 
 
 def _expand(text: str) -> Expand:

@@ -3,14 +3,18 @@
 From one declaration follow: the routes, HEAD, Allow, ETag, the collection page with its paging, privileges, and the bodies of 404, 405,
 412 and 501. `layer` does the following; nothing here answers a request."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from asyncio import Future
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from fabricmgr import dmtf
-from fabricmgr.redfish.body import Json, Object
+from fabricmgr.domain.errors import Invalid
+from fabricmgr.redfish.body import Flag, Items, Json, Kind, Number, Object, Text
+from fabricmgr.redfish.filter import Scalar
 from fabricmgr.services.accounts import Gate
+from fabricmgr.services.attachments import Desk
 from fabricmgr.store.tx import Database
 from fabricmgr.web.responses import Headers
 from fabricmgr.web.who import Principal, Who
@@ -24,11 +28,14 @@ class Site:
     gate: Gate
     who: Who
     session_timeout: timedelta
+    desk: Desk
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request that has found its resource: who asks, for what, at what time. params: what stood in the URI's braces."""
+    """A request that has found its resource: who asks, for what, at what time. params: what stood in the URI's braces.
+
+    equals: what members must have at these paths, where the resource's `filters` names them."""
 
     site: Site
     principal: Principal
@@ -36,10 +43,19 @@ class Ask:
     params: Mapping[str, str]
     now: datetime
     source: str = ""
+    equals: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def database(self) -> Database:
         return self.site.database
+
+
+def texts(ask: Ask) -> Mapping[str, str]:
+    """What members must have at paths that hold text. Raises Invalid for a value that is none: nothing has it."""
+    for path, value in ask.equals.items():
+        if not isinstance(value, str):
+            raise Invalid(path, value, "a string")
+    return {path: str(value) for path, value in ask.equals.items()}
 
 
 @dataclass(frozen=True)
@@ -64,16 +80,47 @@ Create = Callable[[Ask, Json], Awaitable[Made]]
 class Action:
     """name: `Type.Action`, as the target's last segment says it. run: gives what is shown (200), or None (204), or what was made (201).
 
-    oem: it is ours, and lies below Actions/Oem. parameters: what the body may name (DSP0266, 7.10)."""
+    oem: it is ours, and lies below Actions/Oem. parameters: what the body may name (DSP0266, 7.10). described: by an ActionInfo beside."""
 
     name: str
     run: "Callable[[Ask, Any, Json], Awaitable[Json | Made | None]]"
     parameters: Object = field(default_factory=lambda: Object({}))
     oem: bool = False
+    described: bool = False
+
+    def info(self, uri: str) -> str:
+        """Where its ActionInfo is, for a resource at `uri`."""
+        return f"{uri}/{self.name.rpartition('.')[2]}ActionInfo"
 
     def target(self, uri: str) -> str:
         """Where it is posted to, for a resource at `uri`."""
         return f"{uri}/Actions/{'Oem/' if self.oem else ''}{self.name}"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a client asked of a stream. headers: names in lower case. filter: its $filter, "" for none."""
+
+    headers: Mapping[str, str]
+    filter: str
+
+
+Pieces = Callable[[Future[None]], AsyncGenerator[bytes]]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An answer without an end. name: its last segment, below its resource. It is read by whoever may read the resource.
+
+    open: gives what makes the pieces; they end when the future they are given is done, which says that the client has gone."""
+
+    name: str
+    media_type: str
+    open: "Callable[[Ask, Any, Opening], Awaitable[Pieces]]"
+
+    def uri(self, resource: str) -> str:
+        """Where it is, for a resource at `resource`."""
+        return f"{resource}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +130,8 @@ class Resource:
     get: the entity behind a URI, or NotFound. body: what it shows, without @odata. version: the row's, for the ETag.
     members: ids of the collection that the URI's last segment belongs to, from `skip`, at most `top`, with their total count.
     load: the entities of some ids at once, for $expand and $filter; one by one where it is absent. page_size: None: it comes whole.
+    filters: paths whose equality `members` itself looks for, by `ask.equals`; the rest of a $filter is tried on the pages.
+    streams: answers without an end that lie below it.
     patch, delete, create: what a client may do; patchable and creatable say what it may name.
     needs_precondition: a write without If-Match is refused (428).
     own: whether a principal with ConfigureSelf alone may see and change this one. open_to_all: no credentials needed for GET."""
@@ -95,6 +144,7 @@ class Resource:
     members: Members | None = None
     load: Load | None = None
     page_size: int | None = None
+    filters: frozenset[str] = frozenset()
     collection_name: str = ""
     patch: Patch | None = None
     patchable: Object = field(default_factory=lambda: Object({}))
@@ -102,6 +152,7 @@ class Resource:
     create: Create | None = None
     creatable: Object = field(default_factory=lambda: Object({}))
     actions: tuple[Action, ...] = ()
+    streams: tuple[Stream, ...] = ()
     needs_precondition: bool = False
     own: Callable[[Principal, Any], bool] | None = None
     open_to_all: bool = False
@@ -125,12 +176,13 @@ class Resource:
 
 @dataclass(frozen=True)
 class Place:
-    """A URI that is there: a resource, a resource's collection, or the target of one of its actions."""
+    """A URI that is there: a resource, a resource's collection, the target of one of its actions, or one of its streams."""
 
     resource: Resource
     collection: bool
     params: Mapping[str, str]
     action: Action | None = None
+    stream: Stream | None = None
 
     @property
     def entity(self) -> str:
@@ -141,11 +193,34 @@ class Place:
     def methods(self) -> tuple[str, ...]:
         if self.action is not None:
             return ("POST",)
+        if self.stream is not None:
+            return ("GET", "HEAD")
         return self.resource.collection_methods if self.collection else self.resource.methods
+
+    @property
+    def media_type(self) -> str:
+        """What it answers with."""
+        return "application/json" if self.stream is None else self.stream.media_type
 
     @property
     def odata_type(self) -> str:
         return dmtf.odata_type(self.entity)
+
+
+def action_info(resource: Resource, action: Action) -> Resource:
+    """The ActionInfo of an action: its parameters, as the body is checked by (DSP0266, 7.10.2)."""
+    uri = action.info(resource.uri)
+    parameters = [_parameter(name, kind, name in action.parameters.required) for name, kind in action.parameters.fields.items()]
+    page = {"Id": uri.rpartition("/")[2], "Name": f"Parameters of {action.name}", "Parameters": parameters}
+    return Resource("ActionInfo", uri, resource.get, lambda _: page)
+
+
+def _parameter(name: str, kind: Kind, required: bool) -> Json:
+    inner = kind.kind if isinstance(kind, Items) else kind
+    among = list(inner.among) if isinstance(inner, Text) else []
+    words = {Text: "String", Number: "Number", Flag: "Boolean", Object: "Object"}
+    data_type = words[type(inner)] + ("Array" if isinstance(kind, Items) else "")
+    return {"Name": name, "Required": required, "DataType": data_type, **({"AllowableValues": among} if among else {})}
 
 
 @dataclass
@@ -155,6 +230,7 @@ class _Branch:
     resource: Resource | None = None
     collection: Resource | None = None
     action: tuple[Resource, Action] | None = None
+    stream: tuple[Resource, Stream] | None = None
 
 
 class Tree:
@@ -172,6 +248,10 @@ class Tree:
             self._branch(resource.collection_uri).collection = resource
         for action in resource.actions:
             self._branch(action.target(resource.uri)).action = (resource, action)
+        for stream in resource.streams:
+            self._branch(stream.uri(resource.uri)).stream = (resource, stream)
+            if action.described:
+                self.add(action_info(resource, action))
         return resource
 
     def find(self, path: str) -> Place | None:
@@ -189,6 +269,8 @@ class Tree:
             branch = step
         if branch.action is not None:
             return Place(branch.action[0], False, params, branch.action[1])
+        if branch.stream is not None:
+            return Place(branch.stream[0], False, params, stream=branch.stream[1])
         if branch.resource is not None:
             return Place(branch.resource, False, params)
         return Place(branch.collection, True, params) if branch.collection is not None else None

@@ -24,6 +24,11 @@ async def get(tx: Tx, owner: UUID) -> Allocation:
     return found[0]
 
 
+async def some(tx: Tx, filters: AllocationFilter, skip: int, top: int) -> tuple[list[Allocation], int]:
+    """Those that fit, by address, from the `skip`th on; and how many fit."""
+    return await allocation_rows.some(tx, filters, skip, top)
+
+
 def owner_key(text: str, field: str = "owner") -> UUID:
     """Parse an owner's key. Raises Invalid."""
     try:

@@ -16,6 +16,7 @@ from fabricmgr.domain.events import (
 from fabricmgr.domain.names import PoolName
 from fabricmgr.domain.page import Page, Paged
 from fabricmgr.domain.pool import (
+    BlockFilter,
     Pool,
     PoolBlock,
     PoolChange,
@@ -156,6 +157,19 @@ async def blocks(tx: Tx, name: PoolName, page: Page) -> Paged[PoolBlock]:
     pool = await pool_rows.get(tx, name)
     after = None if page.after is None else parse_prefix(page.after, "after")
     return await usage_rows.blocks_page(tx, pool, page, after)
+
+
+async def some_blocks(tx: Tx, name: PoolName, wanted: BlockFilter, skip: int, top: int) -> tuple[list[PoolBlock], int]:
+    """The blocks that fit, by address, from the `skip`th on; and how many fit. Raises NotFound (pool)."""
+    return await usage_rows.blocks_slice(tx, await pool_rows.get(tx, name), wanted, skip, top)
+
+
+async def block(tx: Tx, name: PoolName, cidr: Prefix) -> PoolBlock:
+    """Raises NotFound: also for one that nobody has claimed yet, of which there is no row."""
+    found, _ = await some_blocks(tx, name, BlockFilter(among=(cidr,)), 0, 1)
+    if not found:
+        raise NotFound("block", str(cidr))
+    return found[0]
 
 
 async def _insert_prefix(tx: Tx, pool_id: int, owner: Pool | PoolDraft, draft: PrefixDraft, now: datetime) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, false, or_, select
+from sqlalchemy import ColumnElement, Row, and_, false, func, or_, select
 
 from fabricmgr.domain.addresses import Address, Prefix
 from fabricmgr.domain.allocation import Allocation, AllocationFilter, AllocationState, HeldAddress
@@ -43,6 +43,17 @@ async def find(tx: Tx, wanted: AllocationFilter, after: UUID | None, limit: int)
     return [_allocation(row) for row in await tx.all(asked)]
 
 
+async def some(tx: Tx, wanted: AllocationFilter, skip: int, top: int) -> tuple[list[Allocation], int]:
+    """By address, from the `skip`th on, with how many there are in all."""
+    conditions = _conditions(wanted)
+    if wanted.pool is not None:
+        conditions.append(await _of_pool(tx, wanted.pool))
+    order = (allocation.c.address4, allocation.c.address6)
+    total = int(await tx.value(select(func.count()).select_from(allocation).where(*conditions)))
+    asked = _ALLOCATIONS.where(*conditions).order_by(*order).offset(skip).limit(top)
+    return [_allocation(row) for row in await tx.all(asked)], total
+
+
 def _conditions(wanted: AllocationFilter) -> list[ColumnElement[bool]]:
     plain = (
         (allocation.c.node_id.in_(select(node.c.id).where(node.c.name == wanted.node)) if wanted.node else None),
@@ -51,6 +62,10 @@ def _conditions(wanted: AllocationFilter) -> list[ColumnElement[bool]]:
         (allocation.c.about["namespace"].astext == wanted.namespace if wanted.namespace else None),
         (allocation.c.about["pod"].astext == wanted.pod if wanted.pod else None),
         (allocation.c.owner == wanted.owner if wanted.owner else None),
+        (allocation.c.owner.in_(wanted.owners) if wanted.owners is not None else None),
+        (allocation.c.kind == wanted.kind.value if wanted.kind else None),
+        (allocation.c.name == wanted.name if wanted.name else None),
+        (allocation.c.container_id == wanted.container if wanted.container else None),
         (_at(wanted.address) if wanted.address else None),
         (_in_state(wanted.state) if wanted.state else None),
     )

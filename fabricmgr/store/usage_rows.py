@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, cast, func, literal, not_, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, cast, func, literal, not_, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY, CIDR, INET
 
 from fabricmgr.domain.addresses import Address, Prefix
 from fabricmgr.domain.page import Page, Paged
-from fabricmgr.domain.pool import BlockTally, Pool, PoolBlock, PoolPrefix, PrefixTally, inside
+from fabricmgr.domain.pool import BlockFilter, BlockTally, Pool, PoolBlock, PoolPrefix, PrefixTally, inside
 from fabricmgr.store.tables import allocation, block, cluster, node, prefix, spare, supply
 from fabricmgr.store.tx import Tx
 
@@ -146,20 +146,34 @@ async def forget_blocks(tx: Tx, prefix_id: int) -> None:
     await tx.change(block.delete().where(block.c.prefix_id == prefix_id))
 
 
-async def blocks_page(tx: Tx, pool: Pool, wanted: Page, after: Prefix | None) -> Paged[PoolBlock]:
-    asked = (
+def _blocks_of(pool: Pool) -> Select[Any]:
+    return (
         select(block, node.c.name.label("node"), cluster.c.name.label("cluster"))
         .join(prefix, prefix.c.id == block.c.prefix_id)
         .outerjoin(node, node.c.id == block.c.node_id)
         .outerjoin(cluster, cluster.c.id == node.c.cluster_id)
         .where(prefix.c.pool_id == pool.id)
         .order_by(block.c.cidr)
-        .limit(wanted.limit + 1)
     )
+
+
+def _pool_block(row: Row[Any]) -> PoolBlock:
+    return PoolBlock(row.cidr, row.state, row.node, row.cluster, row.claim, row.generation, row.since, row.rested_at)
+
+
+async def blocks_slice(tx: Tx, pool: Pool, wanted: BlockFilter, skip: int, top: int) -> tuple[list[PoolBlock], int]:
+    """By address, from the `skip`th on, with how many there are in all."""
+    found = {block.c.state: wanted.state, node.c.name: wanted.node, cluster.c.name: wanted.cluster}
+    asked = _blocks_of(pool).where(*(column == value for column, value in found.items() if value is not None))
+    if wanted.among is not None:
+        asked = asked.where(block.c.cidr.in_(wanted.among))
+    total = int(await tx.value(select(func.count()).select_from(asked.order_by(None).subquery())))
+    return [_pool_block(row) for row in await tx.all(asked.offset(skip).limit(top))], total
+
+
+async def blocks_page(tx: Tx, pool: Pool, wanted: Page, after: Prefix | None) -> Paged[PoolBlock]:
+    asked = _blocks_of(pool).limit(wanted.limit + 1)
     if after is not None:
         asked = asked.where(block.c.cidr > cast(str(after), CIDR))
-    found = [
-        PoolBlock(row.cidr, row.state, row.node, row.cluster, row.claim, row.generation, row.since, row.rested_at)
-        for row in await tx.all(asked)
-    ]
+    found = [_pool_block(row) for row in await tx.all(asked)]
     return wanted.cut(found, lambda each: str(each.prefix))

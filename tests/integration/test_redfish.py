@@ -17,7 +17,10 @@ from fabricmgr.redfish.layer import refused
 from fabricmgr.redfish.resource import Site
 from fabricmgr.services import accounts, installation
 from fabricmgr.services.accounts import Gate
+from fabricmgr.services.attachments import Desk
 from fabricmgr.services.passwords import Passwords
+from fabricmgr.store.places import Places
+from fabricmgr.store.writer import Writer
 from fabricmgr.web.audit import Audit
 from fabricmgr.web.directory import StoredDirectory
 from fabricmgr.web.edge import Edge
@@ -49,11 +52,13 @@ async def service(url: str) -> AsyncIterator[httpx2.AsyncClient]:
             await database.run(partial(accounts.create, draft=draft, by="test", now=NOW))
         await database.run(lambda tx: installation.ensure(tx, UUID(int=7), NOW))
         who = Who(StoredDirectory(database, gate, TIMEOUT), lambda: NOW)
-        layer = build(Site(database, gate, who, TIMEOUT), lambda: NOW)
+        writer = await Writer.open(url, clock=lambda: NOW)
+        layer = build(Site(database, gate, who, TIMEOUT, Desk(writer, database, Places(database))), lambda: NOW)
         edge = Edge(layer, refused, Audit(database, lambda: NOW), lambda: NOW, lambda: "request-1")
         transport = httpx2.ASGITransport(app=edge, raise_app_exceptions=True)
         async with httpx2.AsyncClient(transport=transport, base_url="https://fabric.example") as client:
             yield client
+        await writer.close()
 
 
 async def as_boss(client: httpx2.AsyncClient) -> None:
@@ -101,7 +106,7 @@ async def test_every_page_follows_the_rules_that_hold_for_every_page(database_ur
 
         uris = await every_uri(client)
 
-        assert len(uris) == 8
+        assert len(uris) == 10
         for uri in uris:
             got, head = await client.get(uri), await client.head(uri)
             page = got.json()
@@ -111,7 +116,8 @@ async def test_every_page_follows_the_rules_that_hold_for_every_page(database_ur
             assert got.headers["cache-control"] == "no-cache"
             assert {"GET", "HEAD"} <= set(got.headers["allow"].split(", "))
             kind = page["@odata.type"].lstrip("#").rpartition(".")[0]
-            assert got.headers["link"] == f"<https://redfish.dmtf.org/schemas/v1/{kind}.json>; rel=describedby"
+            home = "/redfish/v1/Schemas" if kind.startswith("FabricMgr") else "https://redfish.dmtf.org/schemas/v1"
+            assert got.headers["link"] == f"<{home}/{kind}.json>; rel=describedby"
             assert page.get("@odata.etag") == got.headers.get("etag")
             assert head.content == b""
             assert {k: v for k, v in got.headers.items() if k != "date"} == {k: v for k, v in head.headers.items() if k != "date"}

@@ -1,7 +1,7 @@
 """AddressPools: the standard shows the first IPv4 prefix of a pool in the property of its purpose; both families, several prefixes,
 reservations and usage have no standard property and stand in our own part (docs/decisions/0004)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,8 +23,10 @@ from fabricmgr.domain.pool import (
     parse_prefixes,
     purpose,
 )
+from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Flag, Items, Json, Kind, Number, Object, Text
-from fabricmgr.redfish.resource import Ask, Made, Resource
+from fabricmgr.redfish.resource import Action, Ask, Made, Resource
+from fabricmgr.redfish.resources import pool_actions
 from fabricmgr.redfish.resources.fabrics import known
 from fabricmgr.services import pools
 from fabricmgr.store.tx import Tx
@@ -108,6 +110,8 @@ def _oem(shown: Shown) -> Json:
         "ReuseEarly": pool.reuse_early,
         "Draining": pool.draining,
         "Usage": [_usage(each) for each in shown.usage],
+        "Blocks": ids.reference(f"{ids.POOLS}/{pool.name}/Oem/FabricMgr/Blocks"),
+        "Allocations": ids.reference(f"{ids.POOLS}/{pool.name}/Oem/FabricMgr/Allocations"),
     }
 
 
@@ -186,6 +190,30 @@ async def delete(ask: Ask, shown: Shown, version: int | None) -> None:
     await ask.database.run(lambda tx: pools.delete(tx, shown.pool.name, version, ask.principal.actor, ask.now))
 
 
+Act = Callable[[Ask, Pool, Json], Awaitable[Json | Made | None]]
+
+
+def _act(act: Act) -> Callable[[Ask, Shown, Json], Awaitable[Json | Made | None]]:
+    async def run(ask: Ask, shown: Shown, given: Json) -> Json | Made | None:
+        return await act(ask, shown.pool, given)
+
+    return run
+
+
+def _action(
+    name: str, act: Callable[[Ask, Pool, Json], Awaitable[Json | Made | None]], fields: Mapping[str, Kind], *required: str
+) -> Action:
+    return Action(f"FabricMgrAddressPool.{name}", _act(act), Object(fields, required), oem=True, described=True)
+
+
+_OWNER: Mapping[str, Kind] = {"Owner": Text(), "Cluster": Text()}
+ACTIONS = (
+    _action("Allocate", pool_actions.allocate, {**_OWNER, "Families": Items(Text(tuple(pool_actions.FAMILIES)))}, "Owner"),
+    _action("Assign", pool_actions.assign, {**_OWNER, "Address": Text()}, "Owner", "Address"),
+    _action("Release", pool_actions.release, {**_OWNER, "Generation": Number()}, "Owner"),
+    _action("Expand", pool_actions.expand, {"Prefix": Text(), "BlockLength": Number(), "Central": Flag()}, "Prefix"),
+)
+
 address_pool = Resource(
     schema="AddressPool",
     uri="/redfish/v1/Fabrics/{fabric_id}/AddressPools/{pool_id}",
@@ -198,5 +226,6 @@ address_pool = Resource(
     patchable=Object({"Oem": Object({"FabricMgr": Object(_CHANGEABLE)})}),
     delete=delete,
     create=create,
+    actions=ACTIONS,
     creatable=Object({"Name": Text(), "Ethernet": _STANDARD, "Oem": Object({"FabricMgr": Object(_CREATABLE)})}, required=("Name",)),
 )

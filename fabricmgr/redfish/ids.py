@@ -1,0 +1,69 @@
+"""Last segments of URIs: unreserved characters alone, so that nothing is percent-encoded (DSP0266, 6.5).
+
+Names of clusters, nodes, pools and zones are lower case with '-' and '.', so '_' and capitals keep parts of an id apart."""
+
+import re
+from urllib.parse import quote
+
+from fabricmgr.domain.addresses import Prefix, parse_prefix
+from fabricmgr.domain.errors import Invalid, NotFound
+from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, NodeName, cluster_name, node_name
+
+SYSTEMS = "/redfish/v1/Systems"
+CHASSIS = "/redfish/v1/Chassis"
+FABRIC = "/redfish/v1/Fabrics/ethernet"
+POOLS = f"{FABRIC}/AddressPools"
+ZONES = f"{FABRIC}/Zones"
+ENDPOINTS = f"{FABRIC}/Endpoints"
+SWITCHES = f"{FABRIC}/Switches"
+_PLAIN = re.compile(r"[A-Za-z0-9.\-]")
+
+
+def system_id(cluster: str, node: str) -> str:
+    """Of a node: its name, behind that of its cluster unless it is the default one."""
+    return node if cluster == DEFAULT_CLUSTER else f"{cluster}_{node}"
+
+
+def system_of(text: str) -> tuple[ClusterName, NodeName]:
+    """The node behind an id. Raises NotFound."""
+    cluster, parted, node = text.rpartition("_")
+    try:
+        return cluster_name(cluster if parted else DEFAULT_CLUSTER), node_name(node)
+    except Invalid:
+        raise NotFound("system", text) from None
+
+
+def system_uri(cluster: str, node: str) -> str:
+    return f"{SYSTEMS}/{system_id(cluster, node)}"
+
+
+def prefix_id(prefix: Prefix) -> str:
+    """10.1.0.0-26; 2001_db8__-64."""
+    return str(prefix).replace("/", "-").replace(":", "_")
+
+
+def prefix_of(text: str, kind: str) -> Prefix:
+    """Raises NotFound."""
+    address, _, length = text.rpartition("-")
+    try:
+        found = parse_prefix(f"{address.replace('_', ':')}/{length}")
+    except Invalid:
+        raise NotFound(kind, text) from None
+    if prefix_id(found) != text:
+        raise NotFound(kind, text)
+    return found
+
+
+def name_id(name: str) -> str:
+    """Of a name that a kernel or a switch gave: letters, digits, '.' and '-' stay, '/' becomes '-', the rest is hex behind '_'."""
+    return "".join(each if _PLAIN.match(each) else "-" if each == "/" else quote(each, safe="").replace("%", "_") for each in name)
+
+
+def reference(uri: str) -> dict[str, str]:
+    """A link."""
+    return {"@odata.id": uri}
+
+
+def references(uris: "list[str]") -> list[dict[str, str]]:
+    """Links."""
+    return [reference(each) for each in uris]

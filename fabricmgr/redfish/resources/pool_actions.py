@@ -1,0 +1,53 @@
+"""What one may do with a pool beyond the standard: Allocate, Assign, Release, Expand (docs/decisions/0004)."""
+
+from collections.abc import Sequence
+
+from fabricmgr.domain.addresses import Family, parse_prefix
+from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, cluster_name, owner_name
+from fabricmgr.domain.owner import Direct
+from fabricmgr.domain.pool import Pool, PrefixDraft
+from fabricmgr.redfish.body import Json
+from fabricmgr.redfish.resource import Ask, Made
+from fabricmgr.redfish.resources.allocations import page
+from fabricmgr.services import allocations, direct, pools
+
+FAMILIES = {family.label: family.value for family in Family}
+
+
+async def allocate(ask: Ask, pool: Pool, given: Json) -> Json | Made:
+    """201 and the allocation where it was made; 200 where the owner held it before."""
+    return await _given(ask, pool, given, [FAMILIES[each] for each in given.get("Families", [])], None)
+
+
+async def assign(ask: Ask, pool: Pool, given: Json) -> Json | Made:
+    """The same for the one address asked for."""
+    return await _given(ask, pool, given, [], given["Address"])
+
+
+async def _given(ask: Ask, pool: Pool, given: Json, families: Sequence[int], address: str | None) -> Json | Made:
+    cluster = _cluster(pool, given)
+    owner = owner_name(given["Owner"], "Owner")
+    _, made = await direct.allocate(ask.site.desk, cluster, pool.name, owner, families, address, ask.principal.actor, ask.now)
+    async with ask.database.read() as tx:
+        found = await allocations.get(tx, Direct(cluster, pool.name, owner).key)
+    uri, shown = page(found, pool.name)
+    return Made(uri, shown) if made else shown
+
+
+async def release(ask: Ask, pool: Pool, given: Json) -> None:
+    """What is not held, or was assigned anew since, changes nothing and succeeds."""
+    cluster = _cluster(pool, given)
+    await direct.release(ask.site.desk, cluster, pool.name, given["Owner"], given.get("Generation"), ask.principal.actor)
+
+
+async def expand(ask: Ask, pool: Pool, given: Json) -> None:
+    """The same prefix again changes nothing."""
+    draft = PrefixDraft(parse_prefix(given["Prefix"], "Prefix"), given.get("BlockLength"), given.get("Central", False))
+    await ask.database.run(lambda tx: pools.add_prefix(tx, pool.name, draft, ask.principal.actor, ask.now))
+
+
+def _cluster(pool: Pool, given: Json) -> ClusterName:
+    """Whose owner it is: named, else the pool's own cluster, else the default one."""
+    if "Cluster" in given:
+        return cluster_name(given["Cluster"], "Cluster")
+    return pool.cluster or DEFAULT_CLUSTER
