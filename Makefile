@@ -54,6 +54,10 @@ bench-cni: install-dev ## CNI ADD and DEL against the Go reference plugins, pair
 bench-alloc: install-dev ## allocations a second against pgbench's single-row inserts, paired in one run
 	@$(PY) -m bench.alloc $(ARGS)
 
+.PHONY: bench-alloc-http
+bench-alloc-http: install-dev ## what each layer over HTTP costs an allocation, beside pgbench
+	@$(PY) -m bench.alloc_http $(ARGS)
+
 .PHONY: image
 image: install ## build the container image with podman, without a registry
 	@deploy/setup/image.sh
