@@ -208,6 +208,9 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
         elif refused.errno == EXFULL:
             raise KernelRefused(refused.step, EXFULL, f"bridge {plan.bridge} has as many ports as a bridge can have (1023)") from None
         raise
+    # A bridge's port needs no address of its own. With IPv6 on, each would put three routes into the node's table, which the kernel walks
+    # at every up and down: measured with 4,000 pods, an ADD took five times as long.
+    sysctl.attempt("1", "ipv6", "conf", name, "disable_ipv6")
 
 
 def _fill_pod(kernel: Kernel, plan: AttachPlan) -> bool:

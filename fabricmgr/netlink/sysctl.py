@@ -1,5 +1,6 @@
 """Sysctls below net/, by /proc/sys: they are those of the calling thread's namespace."""
 
+import os
 from pathlib import Path
 
 from fabricmgr.domain.errors import KernelRefused
@@ -25,6 +26,20 @@ def ensure(value: str, *path: str) -> bool:
     except OSError as refused:
         raise KernelRefused(f"set sysctl net.{'.'.join(path)}={value}", refused.errno or 0, refused.strerror or str(refused)) from None
     return True
+
+
+def attempt(value: str, *path: str) -> bool:
+    """Make it so where the kernel has it and lets us; False where not. For what makes things better and not possible."""
+    try:
+        descriptor = os.open(_ROOT.joinpath(*path), os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.write(descriptor, value.encode()) > 0
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def names(*path: str) -> list[str]:

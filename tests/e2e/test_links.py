@@ -74,6 +74,14 @@ def test_a_link_explains_itself(node: Namespace, pod_ns: MakePod) -> None:
     assert found.origin == plan_for(pod, BOTH).origin
 
 
+def test_a_host_end_puts_nothing_into_the_nodes_ipv6_table(node: Namespace, pod_ns: MakePod) -> None:
+    """Three routes for each pod are walked by the kernel at every ADD and DEL."""
+    attached = add(node, pod_ns(), BOTH)
+
+    assert node.run("ip", "-6", "address", "show", "dev", attached.host_name).stdout == ""
+    assert attached.host_name not in node.run("ip", "-6", "route", "show", "table", "all").stdout
+
+
 def test_asked_for_routes_are_laid_beside_the_default_or_in_its_place(node: Namespace, pod_ns: MakePod) -> None:
     pod = pod_ns()
 
