@@ -58,6 +58,10 @@ bench-alloc: install-dev ## allocations a second against pgbench's single-row in
 bench-alloc-http: install-dev ## what each layer over HTTP costs an allocation, beside pgbench
 	@$(PY) -m bench.alloc_http $(ARGS)
 
+.PHONY: conformance
+conformance: install-dev ## run DMTF's suites against a manager with a filled tree; REDFISH_SCHEMAS: the folder of DMTF's schemas
+	@$(PY) -m tests.conformance $(ARGS)
+
 .PHONY: image
 image: install ## build the container image with podman, without a registry
 	@deploy/setup/image.sh
