@@ -50,7 +50,7 @@ def runtime_of(here: Site, folder: Path, kind: str = "static", **keys: Any) -> I
 def nothing_is_left(here: Site) -> None:
     """Not in the kernel, not in the journal, not in the database."""
     wait_for("no link of a pod is left", lambda: not here.node.links())
-    assert not here.node.state().attachments
+    wait_for("the journal has no attachment", lambda: not here.node.state().attachments)
     wait_for("the manager holds nothing for a pod", lambda: not here.manager.allocations(), 20)
 
 

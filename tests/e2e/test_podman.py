@@ -46,7 +46,7 @@ def holding(here: Site, container: str) -> list[str]:
 
 def nothing_is_left(here: Site) -> None:
     wait_for("no link of a pod is left", lambda: not here.node.links())
-    assert not here.node.state().attachments
+    wait_for("the journal has no attachment", lambda: not here.node.state().attachments)
     wait_for("the manager holds nothing", lambda: not here.manager.allocations(), 20)
 
 

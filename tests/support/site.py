@@ -47,7 +47,7 @@ class SiteManager:
     def start(self) -> None:
         """Start it and wait until it can serve."""
         self.process.start()
-        wait_for("the manager is ready", self._is_ready, 60)
+        wait_for("the manager is ready", self._is_ready, 120)
 
     def _is_ready(self) -> bool:
         running = self.process.running
@@ -55,14 +55,14 @@ class SiteManager:
         assert running.poll() is None, self.process.log.read_text()
         if not (self.data_dir / "ca.pem").exists() or not (self.data_dir / "initial-admin-password").exists():
             return False
-        return self._curl("GET", "/readyz", "").endswith(" 200")
+        return self._curl("GET", "/readyz", "", 3).endswith(" 200")
 
-    def _curl(self, method: str, path: str, body: str) -> str:
+    def _curl(self, method: str, path: str, body: str, limit: int = 28) -> str:
         """The answer's body, a blank, and its status; empty when there was none."""
         secret = self.directory / "curl"
         secret.write_text(f'user = "admin:{(self.data_dir / "initial-admin-password").read_text().strip()}"\n')
         secret.chmod(0o600)
-        words = ["curl", "-s", "--max-time", "20", "--cacert", str(self.data_dir / "ca.pem"), "-K", str(secret), "-X", method]
+        words = ["curl", "-s", "--max-time", str(limit), "--cacert", str(self.data_dir / "ca.pem"), "-K", str(secret), "-X", method]
         words += ["-w", " %{http_code}", *(["-H", "content-type: application/json", "-d", body] if body else [])]
         return self.ns.run(*words, f"{self.url}{path}", check=False).stdout
 
