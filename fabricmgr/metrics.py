@@ -28,6 +28,7 @@ REPORTED_CHANGES = Counter("fabricmgr_reported_changes_total", "Changes in repor
 LOOP_RUNS = Counter("fabricmgr_loop_runs_total", "Runs of the controllers' loops by outcome.", ["loop", "outcome"])
 LOOP_SECONDS = Histogram("fabricmgr_loop_run_seconds", "Time of one run.", ["loop"], buckets=_LATENCY)
 EVENTS_POSITIONED = Counter("fabricmgr_events_positioned_total", "Events given a position.")
+DELIVERIES = Counter("fabricmgr_event_deliveries_total", "POSTs of events to subscribers, by outcome.", ["outcome"])
 
 # --- the agent ---
 CNI_CALLS = Counter("fabricmgr_agent_cni_calls_total", "CNI calls by command and code; 0 is success.", ["command", "code"])

@@ -199,6 +199,9 @@ class ManagerSettings(Settings):
         NETWORKS,
         "networks that requests a client aims may reach; loopback, link-local and metadata addresses only by a network within those",
     )
+    outbound_authorities: Path | None = setting(
+        None, _optional(PATH), "PEM of CAs that receivers of events may have their certificates from, beside the system's"
+    )
 
     history_retention: timedelta = setting(
         timedelta(days=90), _lasting("1h", "3650d"), "who had an address: kept for as long as incidents are"

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -45,10 +45,13 @@ ROUTERS = (sessions, accounts, clusters, networks, nodes, pools, allocations, hi
 
 @dataclass(frozen=True)
 class Tree:
-    """Somebody else's tree of paths. app: gets requests with the edge's context; renderer: for what is refused before it."""
+    """Somebody else's tree of paths. app: gets requests with the edge's context; renderer: for what is refused before it.
+
+    run: what works behind its requests, until cancelled."""
 
     app: App
     renderer: Renderer
+    run: Callable[[], Coroutine[None, None, None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ class Manager:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.audit.run())
             group.create_task(self.parts.listener.run())
+            for tree in self.trees.values():
+                if tree.run is not None:
+                    group.create_task(tree.run())
 
 
 def build(stores: Stores, settings: ManagerSettings, clock: Callable[[], datetime], version: str) -> Manager:

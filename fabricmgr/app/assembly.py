@@ -12,13 +12,16 @@ from fabricmgr.api.build import Manager, Stores, Tree
 from fabricmgr.app import authority
 from fabricmgr.domain.errors import FabricError
 from fabricmgr.redfish import build as redfish
+from fabricmgr.redfish.feed import Feed
 from fabricmgr.redfish.layer import refused as refused_by_redfish
 from fabricmgr.redfish.resource import Site
+from fabricmgr.redfish.streams import Streams
 from fabricmgr.services.attachments import Desk
 from fabricmgr.settings import ManagerSettings
 from fabricmgr.store.places import Places
 from fabricmgr.store.tx import Database
 from fabricmgr.store.writer import Writer
+from fabricmgr.web.outbound import Outbound
 from fabricmgr.web.responses import Answer, problem
 
 REDFISH = "/redfish"
@@ -51,6 +54,16 @@ class Assembled:
         await self.stores.database.close()
 
 
+def mount_redfish(manager: Manager, stores: Stores, settings: ManagerSettings, clock: Clock) -> None:
+    """The Redfish tree, on what the rest of a manager works with."""
+    parts = manager.parts
+    streams = Streams(stores.database, Feed(stores.database), parts.listener, parts.stopping, clock)
+    desk = Desk(stores.writer, stores.database, Places(stores.database))
+    outbound = Outbound(settings.outbound_allow)
+    site = Site(stores.database, parts.gate, parts.who, settings.session_timeout, desk, stores.sealer, outbound, streams)
+    manager.mount(REDFISH, Tree(redfish.build(site, clock), refused_by_redfish, streams.run))
+
+
 async def build(settings: ManagerSettings, url: str, clock: Clock) -> Assembled:
     """Open what requests work with. Raises DatabaseUnavailable."""
     writer = await Writer.open(url, clock=clock)
@@ -63,8 +76,5 @@ async def build(settings: ManagerSettings, url: str, clock: Clock) -> Assembled:
         raise
     stores = Stores(url, database, writer, authority.sealer_of(settings))
     manager = api.build(stores, settings, clock, __version__)
-    parts = manager.parts
-    desk = Desk(writer, database, Places(database))
-    site = Site(database, parts.gate, parts.who, settings.session_timeout, desk)
-    manager.mount(REDFISH, Tree(redfish.build(site, clock), refused_by_redfish))
+    mount_redfish(manager, stores, settings, clock)
     return Assembled(manager, stores, authorities, asyncio.create_task(manager.run()))

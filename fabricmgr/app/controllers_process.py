@@ -14,16 +14,19 @@ from fabricmgr.app.inside import Inside
 from fabricmgr.app.messages import Database as DatabaseOrder
 from fabricmgr.app.messages import Failed, Prepared, Serving, Waiting
 from fabricmgr.app.refusal import Refusal
-from fabricmgr.controllers import identities, liveness, logins, retention, sweep, thresholds
-from fabricmgr.controllers.leader import Leader
+from fabricmgr.controllers import deliveries, identities, liveness, logins, retention, sweep, thresholds
+from fabricmgr.controllers.deliveries import Deliveries, Post
+from fabricmgr.controllers.leader import Duty, Leader
 from fabricmgr.controllers.outbox import positioning
 from fabricmgr.domain.errors import DatabaseUnavailable, FabricError
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.problems import sentence
+from fabricmgr.redfish.streams import UNSEEN
 from fabricmgr.services.passwords import Passwords
 from fabricmgr.settings import ManagerSettings
 from fabricmgr.store.leadership import Leading
 from fabricmgr.store.tx import Database
+from fabricmgr.web.outbound import Outbound
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +40,24 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-def duties(database: Database, settings: ManagerSettings) -> Callable[[Leading], Sequence[Loop]]:
+def _post(settings: ManagerSettings) -> Post:
+    authorities = "" if settings.outbound_authorities is None else settings.outbound_authorities.read_text()
+    return Post(Outbound(settings.outbound_allow), authority.sealer_of(settings), authorities)
+
+
+def duties(database: Database, settings: ManagerSettings) -> Callable[[Leading], Sequence[Duty]]:
     """What the leader does."""
 
     def loop(name: str, once: Callable[[datetime], Awaitable[Outcome]], period: float) -> Loop:
         return Loop(name, lambda: once(clock()), period)
 
-    def made(leading: Leading) -> list[Loop]:
+    post = _post(settings)
+
+    def made(leading: Leading) -> list[Duty]:
         return [
             positioning(leading),
+            Deliveries(database, post, clock, leading),
+            loop("streams' subscriptions", partial(deliveries.sweep, database, UNSEEN), deliveries.SWEEP_PERIOD),
             loop("history months", partial(retention.make_months, database), retention.PERIOD),
             loop("retention", partial(retention.cut, database, settings), retention.PERIOD),
             loop("logins", partial(logins.forget, database, settings), logins.PERIOD),

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from fabricmgr.domain.errors import DatabaseUnavailable
 from fabricmgr.loop import Loop, Outcome
@@ -12,7 +13,17 @@ log = logging.getLogger(__name__)
 
 PAUSE = 1.0  # seconds between tries while the database is away
 
-Duties = Callable[[Leading], Sequence[Loop]]
+
+class Duty(Protocol):
+    """What runs during a reign: a loop, or what keeps loops of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def run(self) -> None: ...
+
+
+Duties = Callable[[Leading], Sequence[Duty]]
 
 
 class Leader:

@@ -309,3 +309,60 @@ class AccountLockedOut(DomainEvent):
     account: str
     source: str
     until: datetime
+
+
+# --- telling of events -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SubscriptionCreated(DomainEvent):
+    subscription: UUID
+    by: str
+
+
+@dataclass(frozen=True)
+class SubscriptionChanged(DomainEvent):
+    """Also when it was suspended, by whom or for want of an answer, or resumed."""
+
+    subscription: UUID
+    by: str
+
+
+@dataclass(frozen=True)
+class SubscriptionDeleted(DomainEvent):
+    subscription: UUID
+    by: str
+
+
+@dataclass(frozen=True)
+class EventServiceChanged(DomainEvent):
+    by: str
+
+
+@dataclass(frozen=True)
+class TestEventSubmitted(DomainEvent):
+    """An event that somebody made up to see whether it arrives. message: its MessageId. Empty texts: nothing was said of it."""
+
+    message: str
+    args: tuple[str, ...]
+    text: str
+    severity: str
+    origin: str
+    by: str
+
+
+# --- the manager itself ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ManagerStarted(DomainEvent):
+    """A process leads that did not before: the service works."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ManagerStopping(DomainEvent):
+    """It was told to end."""
+
+    name: str

@@ -8,6 +8,7 @@ from typing import Any
 
 from fabricmgr.domain.errors import (
     FabricError,
+    Invalid,
     MalformedBody,
     MissingField,
     NothingToDo,
@@ -79,7 +80,31 @@ class Object:
         _check_fields(where, value, self, {})
 
 
-Kind = Text | Number | Flag | Items | Object
+@dataclass(frozen=True)
+class Words:
+    """An object whose names the client chooses. Values are strings; they are not shown, since they may be secrets."""
+
+    def check(self, where: str, value: object) -> None:
+        if not isinstance(value, dict):
+            raise WrongType(where, value, "an object")
+        if not all(isinstance(each, str) for each in value.values()):
+            raise WrongType(where, "(not shown)", "an object of strings")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A reference to a resource below one of these URIs."""
+
+    below: tuple[str, ...]
+
+    def check(self, where: str, value: object) -> None:
+        if not isinstance(value, dict) or not isinstance(value.get("@odata.id"), str):
+            raise WrongType(where, value, 'an object such as {"@odata.id": "..."}')
+        if not value["@odata.id"].startswith(tuple(f"{uri}/" for uri in self.below)):
+            raise Invalid(f"{where}/@odata.id", value["@odata.id"], f"the URI of a resource below {' or '.join(self.below)}")
+
+
+Kind = Text | Number | Flag | Items | Object | Words | Link
 
 
 def parse(raw: bytes, content_type: str) -> Json:

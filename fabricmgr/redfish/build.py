@@ -10,15 +10,18 @@ from fabricmgr.redfish.resource import Place, Site, Tree
 from fabricmgr.redfish.resources.address_pools import address_pool
 from fabricmgr.redfish.resources.allocations import allocation
 from fabricmgr.redfish.resources.blocks import block
+from fabricmgr.redfish.resources.event_service import event_service
 from fabricmgr.redfish.resources.fabrics import fabric
 from fabricmgr.redfish.resources.service_root import service_root
 from fabricmgr.redfish.resources.sessions import session, session_service
+from fabricmgr.redfish.resources.subscriptions import subscription
 
-RESOURCES = (service_root, session_service, session, fabric, address_pool, block, allocation)
+RESOURCES = (service_root, session_service, session, event_service, subscription, fabric, address_pool, block, allocation)
 SERVICES = {
     "Service": "/redfish/v1/",
     "SessionService": "/redfish/v1/SessionService",
     "Sessions": "/redfish/v1/SessionService/Sessions",
+    "EventService": "/redfish/v1/EventService",
     "Fabrics": "/redfish/v1/Fabrics",
 }
 
@@ -41,6 +44,7 @@ def route_table() -> str:
     lines = []
     for resource in tree().resources:
         places = [Place(resource, False, {}), *(Place(resource, False, {}, action) for action in resource.actions)]
+        places += [Place(resource, False, {}, stream=stream) for stream in resource.streams]
         if resource.members is not None:
             places.insert(0, Place(resource, True, {}))
         lines += [line for place in places for line in _lines(place)]
@@ -50,6 +54,8 @@ def route_table() -> str:
 def _lines(place: Place) -> list[str]:
     resource = place.resource
     uri = resource.collection_uri if place.collection else place.action.target(resource.uri) if place.action else resource.uri
+    if place.stream is not None:
+        uri = place.stream.uri(resource.uri)
     return [f"{method:6} {uri:90} {_asked(place, method)}" for method in place.methods if method != "HEAD"]
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from fabricmgr.domain.errors import QueryInvalid
@@ -58,6 +59,12 @@ def parse(text: str) -> Filter:
     if reader.rest():
         raise reader.refused()
     return found
+
+
+def paths(text: str) -> set[str]:
+    """The properties that an expression compares. Raises QueryInvalid (400)."""
+    found = _tokens(text)
+    return {token.text for token, after in pairwise(found) if token.kind == "word" and after.text in _COMPARE}
 
 
 def _tokens(text: str) -> list[_Token]:

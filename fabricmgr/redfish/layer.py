@@ -4,7 +4,9 @@ Order of the checks, for every route alike: who is asking (401), whether a passw
 route (404), the method (501, 405), the privilege (403), the precondition (304, 412), then query and body. A check that comes later never
 answers before one that comes first, so that nothing is learnt without the right to it (DSP0266, 6, 7, 8 and 13)."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -28,7 +30,7 @@ from fabricmgr.redfish import query as queries
 from fabricmgr.redfish.body import checked, parse
 from fabricmgr.redfish.errors import rendered
 from fabricmgr.redfish.pages import EVERYTHING, Pages, allowed, etag_of
-from fabricmgr.redfish.resource import Action, Ask, Made, Place, Site, Tree
+from fabricmgr.redfish.resource import Action, Ask, Made, Opening, Pieces, Place, Site, Stream, Tree
 from fabricmgr.web.asgi import Receive, Scope, Send
 from fabricmgr.web.edge import context, identify
 from fabricmgr.web.receiving import read_body
@@ -59,6 +61,15 @@ class Heard:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Flow:
+    """An answer that has begun and has no end yet."""
+
+    media_type: str
+    headers: Headers
+    pieces: Pieces
+
+
 class Layer:
     """Answers every request below /redfish. Errors go up to `web.edge`, which has `refused` render them."""
 
@@ -81,9 +92,12 @@ class Layer:
         place = self._tree.find(heard.path)
         context(scope).route = _route(place, heard.path if heard.path in self._documents else "")
         answer = await self._answer(scope, heard, place, receive)
+        if isinstance(answer, Flow):
+            await _flow(answer, receive, send)
+            return
         await send_answer(send, answer, head=heard.method == "HEAD", more=_EVERY)
 
-    async def _answer(self, scope: Scope, heard: Heard, place: Place | None, receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, heard: Heard, place: Place | None, receive: Receive) -> Answer | Flow:
         document = self._documents.get(heard.path)
         principal = await self._who(scope, heard, place, document)
         if heard.headers.get("odata-version", "4.0") != "4.0":
@@ -93,7 +107,7 @@ class Layer:
         if place is None:
             raise NotFound("resource", heard.path)
         _check_method(heard.method, place.methods)
-        _check_accept(heard, "application/json")
+        _check_accept(heard, place.media_type)
         ask = Ask(self._site, principal, _canonical(heard.path, place), place.params, self._clock(), source(scope))
         return await self._of_place(heard, place, ask, partial(read_body, scope, receive, MAX_BODY))
 
@@ -118,7 +132,7 @@ class Layer:
         except FabricError:
             return Principal.anonymous()
 
-    async def _of_place(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer:
+    async def _of_place(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer | Flow:
         if place.collection:
             return await self._of_collection(heard, place, ask, read)
         # The entity is looked up before the privilege is decided only where owning it may be the privilege.
@@ -127,6 +141,8 @@ class Layer:
         entity = await place.resource.get(ask)
         if place.resource.own is not None:
             _check_privilege(place, heard.method, ask.principal, own=place.resource.own(ask.principal, entity))
+        if place.stream is not None:
+            return await self._begun(place.stream, heard, ask, entity)
         quoted = _precondition(heard, place, entity)
         if isinstance(quoted, Answer):
             return quoted
@@ -141,6 +157,13 @@ class Layer:
             body = checked(raw, place.resource.patchable, place.resource.body(entity), creating=False)
             entity = await place.resource.patch(ask, entity, body, quoted)
         return await self._shown(place, ask, entity, query)
+
+    async def _begun(self, stream: Stream, heard: Heard, ask: Ask, entity: Any) -> Answer | Flow:
+        opening = Opening(heard.headers, queries.of_stream(heard.query))
+        headers: Headers = ((b"allow", b"GET, HEAD"),)
+        if heard.method == "HEAD":
+            return Answer(200, b"", headers, stream.media_type)
+        return Flow(stream.media_type, headers, await stream.open(ask, entity, opening))
 
     async def _of_collection(self, heard: Heard, place: Place, ask: Ask, read: Read) -> Answer:
         if not (heard.method == "POST" and place.resource.login):
@@ -175,6 +198,25 @@ class Layer:
         if etag is not None:
             headers = (*headers, (b"etag", etag.encode()))
         return ok(await self._pages.resource(place, ask, entity, query), headers=headers)
+
+
+async def _flow(flow: Flow, receive: Receive, send: Send) -> None:
+    """Send piece by piece until the pieces end. They are told when the client has gone."""
+    headers = [*flow.headers, *_EVERY, (b"content-type", flow.media_type.encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    gone = asyncio.create_task(_gone(receive))
+    try:
+        async with aclosing(flow.pieces(gone)) as pieces:
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _precondition(heard: Heard, place: Place, entity: Any) -> int | Answer | None:
@@ -248,6 +290,8 @@ def refused(error: FabricError | None, path: str) -> Answer:
 def _route(place: Place | None, document: str) -> str:
     if place is None:
         return document
+    if place.stream is not None:
+        return place.stream.uri(place.resource.uri)
     return place.resource.collection_uri if place.collection else place.resource.uri
 
 
@@ -261,6 +305,8 @@ def _canonical(path: str, place: Place) -> str:
         return place.resource.uri
     if place.action is not None:
         return path.partition("/Actions/")[0]
+    if place.stream is not None:
+        return path.rpartition("/")[0]
     return path.removesuffix("/Members") if place.collection else path
 
 

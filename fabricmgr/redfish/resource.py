@@ -13,9 +13,12 @@ from fabricmgr import dmtf
 from fabricmgr.domain.errors import Invalid
 from fabricmgr.redfish.body import Flag, Items, Json, Kind, Number, Object, Text
 from fabricmgr.redfish.filter import Scalar
+from fabricmgr.redfish.streams import Streams
 from fabricmgr.services.accounts import Gate
 from fabricmgr.services.attachments import Desk
+from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Database
+from fabricmgr.web.outbound import Outbound
 from fabricmgr.web.responses import Headers
 from fabricmgr.web.who import Principal, Who
 
@@ -29,6 +32,9 @@ class Site:
     who: Who
     session_timeout: timedelta
     desk: Desk
+    sealer: Sealer
+    outbound: Outbound
+    streams: Streams
 
 
 @dataclass(frozen=True)
@@ -218,8 +224,8 @@ def action_info(resource: Resource, action: Action) -> Resource:
 def _parameter(name: str, kind: Kind, required: bool) -> Json:
     inner = kind.kind if isinstance(kind, Items) else kind
     among = list(inner.among) if isinstance(inner, Text) else []
-    words = {Text: "String", Number: "Number", Flag: "Boolean", Object: "Object"}
-    data_type = words[type(inner)] + ("Array" if isinstance(kind, Items) else "")
+    words: Mapping[type, str] = {Text: "String", Number: "Number", Flag: "Boolean"}
+    data_type = words.get(type(inner), "Object") + ("Array" if isinstance(kind, Items) else "")
     return {"Name": name, "Required": required, "DataType": data_type, **({"AllowableValues": among} if among else {})}
 
 
@@ -248,10 +254,10 @@ class Tree:
             self._branch(resource.collection_uri).collection = resource
         for action in resource.actions:
             self._branch(action.target(resource.uri)).action = (resource, action)
-        for stream in resource.streams:
-            self._branch(stream.uri(resource.uri)).stream = (resource, stream)
             if action.described:
                 self.add(action_info(resource, action))
+        for stream in resource.streams:
+            self._branch(stream.uri(resource.uri)).stream = (resource, stream)
         return resource
 
     def find(self, path: str) -> Place | None:

@@ -1,5 +1,7 @@
 """Rows of positioned events."""
 
+from datetime import datetime
+
 from sqlalchemy import func, select
 
 from fabricmgr.domain.events import Event
@@ -18,3 +20,8 @@ async def bounds(tx: Tx) -> tuple[int, int]:
     row = await tx.only(select(func.coalesce(func.min(event.c.position), 0), func.coalesce(func.max(event.c.position), 0)))
     oldest, newest = tuple(row)
     return int(oldest), int(newest)
+
+
+async def before(tx: Tx, at: datetime) -> int:
+    """The newest position of what happened before a time; 0 for none."""
+    return int(await tx.value(select(func.coalesce(func.max(event.c.position), 0)).where(event.c.at < at)))

@@ -33,6 +33,7 @@ def body(root: Root) -> Json:
         "RedfishVersion": REDFISH_VERSION,
         "UUID": str(root.installation),
         "ProtocolFeaturesSupported": query.FEATURES,
+        "EventService": {"@odata.id": "/redfish/v1/EventService"},
         "Fabrics": {"@odata.id": "/redfish/v1/Fabrics"},
         "SessionService": {"@odata.id": "/redfish/v1/SessionService"},
         "Links": {"Sessions": {"@odata.id": "/redfish/v1/SessionService/Sessions"}},

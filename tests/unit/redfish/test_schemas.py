@@ -46,10 +46,13 @@ def test_a_type_has_the_version_that_the_bundle_has(name: str, version: str) -> 
     assert (Path(BUNDLE) / "json-schema" / f"{name}.{version}.json").exists()
 
 
+_MESSAGES = [(registry, name, fact) for registry, messages in FACTS["messages"].items() for name, fact in messages.items()]
+
+
 @needs_bundle
-@pytest.mark.parametrize(("name", "fact"), FACTS["messages"]["Base"].items())
-def test_a_message_is_what_the_registry_says(name: str, fact: dict[str, object]) -> None:
-    (file,) = (Path(BUNDLE) / "registries").glob(f"Base.{FACTS['registries']['Base']}.*.json")
+@pytest.mark.parametrize(("registry", "name", "fact"), _MESSAGES)
+def test_a_message_is_what_the_registry_says(registry: str, name: str, fact: dict[str, object]) -> None:
+    (file,) = (Path(BUNDLE) / "registries").glob(f"{registry}.{FACTS['registries'][registry]}.*.json")
 
     message = json.loads(file.read_text())["Messages"][name]
 
