@@ -62,6 +62,10 @@ bench-alloc-http: install-dev ## what each layer over HTTP costs an allocation, 
 conformance: install-dev ## run DMTF's suites against a manager with a filled tree; REDFISH_SCHEMAS: the folder of DMTF's schemas
 	@$(PY) -m tests.conformance $(ARGS)
 
+.PHONY: dmtf-schemas
+dmtf-schemas: ## fetch DMTF's schema bundle from where DMTF publishes it, for the tests that read it; INTO=FOLDER
+	@$$(deploy/setup/python.sh) -m deploy.setup.dmtf_schemas $(or $(INTO),build/dmtf-schemas)
+
 .PHONY: image
 image: install ## build the container image with podman, without a registry
 	@deploy/setup/image.sh
