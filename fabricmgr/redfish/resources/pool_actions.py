@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fabricmgr.domain.addresses import Family, parse_prefix
+from fabricmgr.domain.errors import Invalid
 from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, cluster_name, owner_name
 from fabricmgr.domain.owner import Direct
 from fabricmgr.domain.pool import Pool, PrefixDraft
@@ -10,6 +11,7 @@ from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.resource import Ask, Made
 from fabricmgr.redfish.resources.allocations import page
 from fabricmgr.services import allocations, direct, pools
+from fabricmgr.services.attachments import LARGEST_GENERATION
 
 FAMILIES = {family.label: family.value for family in Family}
 
@@ -36,8 +38,10 @@ async def _given(ask: Ask, pool: Pool, given: Json, families: Sequence[int], add
 
 async def release(ask: Ask, pool: Pool, given: Json) -> None:
     """What is not held, or was assigned anew since, changes nothing and succeeds."""
-    cluster = _cluster(pool, given)
-    await direct.release(ask.site.desk, cluster, pool.name, given["Owner"], given.get("Generation"), ask.principal.actor)
+    cluster, generation = _cluster(pool, given), given.get("Generation")
+    if generation is not None and not 0 <= generation <= LARGEST_GENERATION:
+        raise Invalid("Generation", generation, "a number that came with the addresses")
+    await direct.release(ask.site.desk, cluster, pool.name, given["Owner"], generation, ask.principal.actor)
 
 
 async def expand(ask: Ask, pool: Pool, given: Json) -> None:

@@ -1,0 +1,129 @@
+"""Systems: every node as a ComputerSystem, seen from its operating system, since an agent sees no further (DSP0268, ComputerSystem)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from fabricmgr.domain.fabric import Endpoint
+from fabricmgr.domain.node import Node, NodeState
+from fabricmgr.domain.page import LARGEST_LIMIT, Page
+from fabricmgr.redfish import ids
+from fabricmgr.redfish.body import Json
+from fabricmgr.redfish.resource import Ask, Resource
+from fabricmgr.services import endpoints, nodes
+from fabricmgr.store.tx import Tx
+
+OEM_TYPE = "#FabricMgrComputerSystem.v1_0_0.ComputerSystem"
+STATUS: dict[NodeState, Json] = {
+    NodeState.ADDED: {"State": "Absent"},
+    NodeState.ENROLLED: {"State": "Enabled", "Health": "OK"},
+    NodeState.SUSPECT: {"State": "UnavailableOffline", "Health": "Warning"},
+    NodeState.GONE: {"State": "Disabled", "Health": "Critical"},
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A node with its NICs' places on the fabric."""
+
+    node: Node
+    endpoints: list[Endpoint]
+
+
+async def node_of(tx: Tx, ask: Ask) -> Node:
+    """The node that a URI below Systems or Chassis means. Raises NotFound."""
+    return await nodes.get(tx, *ids.system_of(ask.params["system_id"]))
+
+
+async def get(ask: Ask) -> Shown:
+    async with ask.database.read() as tx:
+        node = await node_of(tx, ask)
+        return Shown(node, await endpoints.of_node(tx, node.id))
+
+
+async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Shown]:
+    async with ask.database.read() as tx:
+        by_id = {ids.system_id(each.cluster, each.name): each for each in await all_nodes(tx)}
+        places = await endpoints.list_all(tx)
+    return [Shown(by_id[each], [place for place in places if place.node_id == by_id[each].id]) for each in wanted if each in by_id]
+
+
+async def all_nodes(tx: Tx) -> list[Node]:
+    """Every node there is."""
+    found: list[Node] = []
+    after: str | None = None
+    while True:
+        page = await nodes.list_all(tx, None, Page(LARGEST_LIMIT, after))
+        found += page.items
+        if page.next is None:
+            return found
+        after = page.next
+
+
+async def members(ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
+    async with ask.database.read() as tx:
+        found = [ids.system_id(each.cluster, each.name) for each in await all_nodes(tx)]
+    return found[skip:][:top], len(found)
+
+
+def body(shown: Shown) -> Json:
+    node = shown.node
+    system = ids.system_id(node.cluster, node.name)
+    uri = f"{ids.SYSTEMS}/{system}"
+    page: Json = {
+        "Id": system,
+        "Name": f"Node {node.name}",
+        "Description": f"Node {node.name} of cluster {node.cluster}",
+        "SystemType": "OS",
+        "HostName": node.name,
+        "Status": STATUS[node.state],
+        "EthernetInterfaces": ids.reference(f"{uri}/EthernetInterfaces"),
+        "Links": {
+            "Chassis": [ids.reference(f"{ids.CHASSIS}/{system}")],
+            **ids.counted("Endpoints", [f"{ids.ENDPOINTS}/{each.name}" for each in shown.endpoints]),
+        },
+        "Oem": {"FabricMgr": _oem(node)},
+    }
+    found = _uuid(node.system_uuid)
+    return page if found is None else {**page, "UUID": found}
+
+
+def _oem(node: Node) -> Json:
+    page: Json = {
+        "@odata.type": OEM_TYPE,
+        "Cluster": node.cluster,
+        "Node": node.name,
+        "NodeState": node.state.value.capitalize(),
+        "Addresses": [str(each) for each in node.addresses],
+        "Labels": [{"Name": name, "Value": value} for name, value in sorted(node.labels.items())],
+        "Headroom": [_headroom(place, count) for place, count in sorted(node.free.items())],
+        "ReportAgeMilliseconds": node.report_age_ms,
+    }
+    if node.agent_version:
+        page["AgentVersion"] = node.agent_version
+    if node.seen_at is not None:
+        page["SeenAt"] = node.seen_at.isoformat(timespec="seconds")
+    return page
+
+
+def _headroom(place: str, count: int) -> Json:
+    network, _, family = place.rpartition("/")
+    return {"Network": network, "Family": f"IPv{family}", "Free": count}
+
+
+def _uuid(text: str) -> str | None:
+    try:
+        return str(UUID(text)) if text else None
+    except ValueError:
+        return None
+
+
+system = Resource(
+    schema="ComputerSystem",
+    uri="/redfish/v1/Systems/{system_id}",
+    get=get,
+    body=body,
+    members=members,
+    load=load,
+    collection_name="Systems",
+)
