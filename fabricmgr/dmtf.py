@@ -81,10 +81,57 @@ def own_files() -> dict[str, tuple[str, ...]]:
     return found
 
 
-def privileges(entity: str, method: str) -> list[list[str]]:
-    """Any of the outer list, all of the inner one, may do `method` (GET, POST, PATCH, DELETE) on `entity` (DSP0266, 13.4)."""
+def privileges(entity: str, method: str, below: str = "") -> list[list[str]]:
+    """Any of the outer list, all of the inner one, may do `method` (GET, POST, PATCH, DELETE) on `entity` (DSP0266, 13.4).
+
+    below: the type of the resource that it lies under, where that changes what is asked (13.4.7)."""
     table = own_types()[entity.removesuffix("Collection")]["privileges"] if is_own(entity) else _facts()["privileges"][entity]
+    table = _facts()["subordinate_privileges"].get(entity, {}).get(below, table)
     found: list[list[str]] = table["GET" if method == "HEAD" else method]
+    return found
+
+
+def property_privileges(entity: str, method: str) -> Mapping[str, list[list[str]]]:
+    """Properties that ask something else than the rest of their resource (DSP0266, 13.4.6)."""
+    overrides = _facts()["property_privileges"].get(entity, {})
+    return {name: methods[method] for name, methods in overrides.items() if method in methods}
+
+
+def privileges_of_all() -> Mapping[str, Mapping[str, list[list[str]]]]:
+    """What each entity asks, by method: DMTF's and ours."""
+    found = dict(_facts()["privileges"])
+    for name, source in own_types().items():
+        if "uri" in source:
+            found |= {name: source["privileges"], f"{name}Collection": source["privileges"]}
+    return found
+
+
+def subordinate_privileges(entity: str) -> Mapping[str, Mapping[str, list[list[str]]]]:
+    """By the type above it, what an entity asks there."""
+    found: Mapping[str, Mapping[str, list[list[str]]]] = _facts()["subordinate_privileges"].get(entity, {})
+    return found
+
+
+def types() -> list[str]:
+    """Every type in use, collections too: DMTF's and ours."""
+    collections = [name for name in privileges_of_all() if name.endswith("Collection")]
+    return sorted({*_facts()["types"], *collections, *own_types()})
+
+
+def own_registries() -> list[Path]:
+    """Files of message registries of ours, `Name.major.minor.errata.json`."""
+    return sorted((folder() / "registries").glob("*.json"))
+
+
+def registry_files() -> Mapping[str, str]:
+    """DMTF's message registries in use, each with its whole version."""
+    found: Mapping[str, str] = _facts()["registry_files"]
+    return found
+
+
+def privilege_registry() -> str:
+    """The version of DMTF's privilege registry that ours is made by."""
+    found: str = _facts()["registries"]["Privileges"]
     return found
 
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Response
 
 from fabricmgr.api.framework import Model, View
 from fabricmgr.api.parts import Called, Paging, gone
-from fabricmgr.domain.account import Account, AccountChange, AccountDraft, account_name, role
+from fabricmgr.domain.account import Account, AccountChange, AccountDraft, account_name
 from fabricmgr.domain.errors import Forbidden
-from fabricmgr.services import accounts
+from fabricmgr.services import accounts, roles
 from fabricmgr.web.privileges import account_of
 
 router = APIRouter(tags=["accounts"])
@@ -27,6 +27,7 @@ class AccountPatch(Model):
     role: str | None = None
     enabled: bool | None = None
     must_change: bool | None = None
+    unlock: bool | None = None
 
 
 class AccountView(View):
@@ -64,7 +65,8 @@ async def list_accounts(call: Called, page: Paging) -> Response:
 @router.post("/v1/accounts", response_model=AccountView, status_code=201)
 async def create_account(call: Called, body: AccountCreate) -> Response:
     """Make an account."""
-    name, wanted = account_name(body.name, "name"), role(body.role)
+    name = account_name(body.name, "name")
+    wanted = await call.read(lambda tx: roles.named(tx, body.role))
     hashed = await call.parts.passwords.hashed(body.password)
     draft = AccountDraft(name, hashed, wanted, body.enabled, body.must_change)
     made = await call.run(lambda tx: accounts.create(tx, draft, call.by, call.now))
@@ -87,11 +89,13 @@ async def change_account(call: Called, account: str, body: AccountPatch) -> Resp
         raise Forbidden(asker.name, f"ConfigureUsers, to change {', '.join(sorted(named - {'password'}))}")
     if asker.must_change and named - {"password"}:
         raise Forbidden(asker.name, "a new password, before it may change anything else")
+    wanted_role = body.role
     wanted = AccountChange(
         password=None if body.password is None else await call.parts.passwords.hashed(body.password),
-        role=None if body.role is None else role(body.role),
+        role=None if wanted_role is None else await call.read(lambda tx: roles.named(tx, wanted_role)),
         enabled=body.enabled,
         must_change=body.must_change,
+        unlock=bool(body.unlock),
     )
     changed = await call.run(lambda tx: accounts.change(tx, account, wanted, quoted, call.by, call.now, session=asker.session))
     return call.shown(AccountView.of(changed), changed.version)

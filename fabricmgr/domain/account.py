@@ -1,13 +1,13 @@
 """Accounts, their roles, and what a role may do (Redfish, DSP0266, 13.4 and 13.5)."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
+from typing import ClassVar
 from uuid import UUID
 
-from fabricmgr.domain.errors import Invalid
+from fabricmgr.domain.errors import Invalid, NotInList
 from fabricmgr.domain.names import ClusterName, NodeName
 
 SHORTEST_PASSWORD = 8
@@ -16,27 +16,46 @@ FIRST_ADMINISTRATOR = "admin"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@\-]{0,63}\Z")
 
 
-class Role(Enum):
-    """Cannot be changed or removed."""
-
-    ADMINISTRATOR = "Administrator"
-    OPERATOR = "Operator"
-    READ_ONLY = "ReadOnly"
+PRIVILEGES = ("Login", "ConfigureManager", "ConfigureUsers", "ConfigureComponents", "ConfigureSelf")
 
 
-PRIVILEGES: Mapping[Role, frozenset[str]] = {
-    Role.ADMINISTRATOR: frozenset({"Login", "ConfigureManager", "ConfigureUsers", "ConfigureComponents", "ConfigureSelf"}),
-    Role.OPERATOR: frozenset({"Login", "ConfigureComponents", "ConfigureSelf"}),
-    Role.READ_ONLY: frozenset({"Login", "ConfigureSelf"}),
-}
+@dataclass(frozen=True)
+class Role:
+    """What accounts of this role may do. value: its name. The predefined ones cannot be changed or removed."""
+
+    value: str
+    privileges: frozenset[str]
+    version: int = field(default=1, compare=False)
+
+    ADMINISTRATOR: ClassVar["Role"]
+    OPERATOR: ClassVar["Role"]
+    READ_ONLY: ClassVar["Role"]
+
+    @property
+    def predefined(self) -> bool:
+        """Whether it is one of Redfish's own."""
+        return self.value in PREDEFINED
 
 
-def role(text: str, field: str = "role") -> Role:
-    """Parse a role's name. Raises Invalid."""
-    try:
-        return Role(text)
-    except ValueError:
-        raise Invalid(field, text, f"one of {', '.join(each.value for each in Role)}") from None
+Role.ADMINISTRATOR = Role("Administrator", frozenset(PRIVILEGES))
+Role.OPERATOR = Role("Operator", frozenset({"Login", "ConfigureComponents", "ConfigureSelf"}))
+Role.READ_ONLY = Role("ReadOnly", frozenset({"Login", "ConfigureSelf"}))
+PREDEFINED = {each.value: each for each in (Role.ADMINISTRATOR, Role.OPERATOR, Role.READ_ONLY)}
+
+
+def role_name(text: str, field: str = "name") -> str:
+    """Parse the name of a role to be. Raises Invalid."""
+    if not _NAME.match(text) or "@" in text:
+        raise Invalid(field, text, "1 to 64 letters, digits, '_', '.' and '-', starting with a letter or digit")
+    return text
+
+
+def privileges(names: Collection[str], field: str = "privileges") -> frozenset[str]:
+    """Parse the privileges of a role to be. Raises NotInList."""
+    for name in names:
+        if name not in PRIVILEGES:
+            raise NotInList(field, name, ", ".join(PRIVILEGES))
+    return frozenset(names)
 
 
 def account_name(text: str, field: str = "account") -> str:
@@ -73,7 +92,7 @@ class Account:
 
     @property
     def privileges(self) -> frozenset[str]:
-        return PRIVILEGES[self.role]
+        return self.role.privileges
 
 
 @dataclass(frozen=True)
@@ -89,12 +108,15 @@ class AccountDraft:
 
 @dataclass(frozen=True)
 class AccountChange:
-    """What to change; None leaves it. A new password without `must_change` is one the account may keep."""
+    """What to change; None leaves it. A new password without `must_change` is one the account may keep.
+
+    unlock: forget its wrong passwords, wherever they came from."""
 
     password: Hashed | None = None
     role: Role | None = None
     enabled: bool | None = None
     must_change: bool | None = None
+    unlock: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +139,7 @@ class AccountPrincipal:
 
     @property
     def privileges(self) -> frozenset[str]:
-        return PRIVILEGES[self.role]
+        return self.role.privileges
 
 
 @dataclass(frozen=True)

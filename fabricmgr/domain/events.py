@@ -234,6 +234,53 @@ class NodeRemoved(DomainEvent):
     by: str
 
 
+# --- the fabric ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EndpointCreated(DomainEvent):
+    endpoint: str
+    cluster: str
+    node: str
+    interface: str
+    by: str
+
+
+@dataclass(frozen=True)
+class EndpointChanged(DomainEvent):
+    endpoint: str
+    changed: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class EndpointDeleted(DomainEvent):
+    endpoint: str
+    by: str
+
+
+@dataclass(frozen=True)
+class ZoneCreated(DomainEvent):
+    cluster: str
+    zone: str
+    by: str
+
+
+@dataclass(frozen=True)
+class ZoneChanged(DomainEvent):
+    cluster: str
+    zone: str
+    changed: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class ZoneDeleted(DomainEvent):
+    cluster: str
+    zone: str
+    by: str
+
+
 # --- addresses -------------------------------------------------------------------------------------------------------
 
 
@@ -309,6 +356,26 @@ class AccountLockedOut(DomainEvent):
     account: str
     source: str
     until: datetime
+
+
+@dataclass(frozen=True)
+class RoleCreated(DomainEvent):
+    role: str
+    privileges: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class RoleChanged(DomainEvent):
+    role: str
+    privileges: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class RoleDeleted(DomainEvent):
+    role: str
+    by: str
 
 
 # --- telling of events -----------------------------------------------------------------------------------------------

@@ -3,26 +3,66 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from fabricmgr import dmtf
+from fabricmgr.redfish import openapi
 from fabricmgr.redfish.documents import documents
-from fabricmgr.redfish.layer import Layer
+from fabricmgr.redfish.layer import Document, Layer
 from fabricmgr.redfish.resource import Place, Site, Tree
+from fabricmgr.redfish.resources.accounts import account, account_service, privilege_map, role
 from fabricmgr.redfish.resources.address_pools import address_pool
 from fabricmgr.redfish.resources.allocations import allocation
 from fabricmgr.redfish.resources.blocks import block
+from fabricmgr.redfish.resources.chassis import chassis
+from fabricmgr.redfish.resources.endpoints import endpoint
+from fabricmgr.redfish.resources.ethernet_interfaces import ethernet_interface
 from fabricmgr.redfish.resources.event_service import event_service
 from fabricmgr.redfish.resources.fabrics import fabric
+from fabricmgr.redfish.resources.ports import port, port_metrics
+from fabricmgr.redfish.resources.registries import json_schema, registry
 from fabricmgr.redfish.resources.service_root import service_root
 from fabricmgr.redfish.resources.sessions import session, session_service
 from fabricmgr.redfish.resources.subscriptions import subscription
+from fabricmgr.redfish.resources.switches import switch, switch_metrics
+from fabricmgr.redfish.resources.systems import system
+from fabricmgr.redfish.resources.zones import zone
+from fabricmgr.web.responses import encode
 
-RESOURCES = (service_root, session_service, session, event_service, subscription, fabric, address_pool, block, allocation)
+RESOURCES = (
+    service_root,
+    session_service,
+    session,
+    account_service,
+    account,
+    role,
+    privilege_map,
+    json_schema,
+    registry,
+    event_service,
+    subscription,
+    fabric,
+    address_pool,
+    block,
+    allocation,
+    switch,
+    switch_metrics,
+    port,
+    port_metrics,
+    endpoint,
+    zone,
+    system,
+    ethernet_interface,
+    chassis,
+)
 SERVICES = {
     "Service": "/redfish/v1/",
     "SessionService": "/redfish/v1/SessionService",
     "Sessions": "/redfish/v1/SessionService/Sessions",
+    "AccountService": "/redfish/v1/AccountService",
+    "JsonSchemas": "/redfish/v1/JsonSchemas",
+    "Registries": "/redfish/v1/Registries",
     "EventService": "/redfish/v1/EventService",
+    "Chassis": "/redfish/v1/Chassis",
     "Fabrics": "/redfish/v1/Fabrics",
+    "Systems": "/redfish/v1/Systems",
 }
 
 
@@ -36,7 +76,9 @@ def tree() -> Tree:
 
 def build(site: Site, clock: Callable[[], datetime]) -> Layer:
     """The layer over all resources."""
-    return Layer(tree(), documents(SERVICES), site, clock)
+    found = tree()
+    described = Document("application/yaml", lambda: encode(openapi.described(found)), open=False)
+    return Layer(found, {**documents(SERVICES), openapi.PATH: described}, site, clock)
 
 
 def route_table() -> str:
@@ -63,4 +105,4 @@ def _asked(place: Place, method: str) -> str:
     if (place.resource.open_to_all and not place.collection) or (place.resource.login and place.collection and method == "POST"):
         return "anybody"
     own = " (own)" if place.resource.own is not None and not place.collection else ""
-    return " | ".join("+".join(needed) + (own if "ConfigureSelf" in needed else "") for needed in dmtf.privileges(place.entity, method))
+    return " | ".join("+".join(needed) + (own if "ConfigureSelf" in needed else "") for needed in place.asked(method))

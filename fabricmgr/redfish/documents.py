@@ -48,10 +48,11 @@ def documents(links: dict[str, str]) -> dict[str, Document]:
         "/redfish/v1/$metadata": Document("application/xml", lambda: metadata().encode()),
     }
     found |= {f"{dmtf.OWN}/{file}": _schema(file) for file in dmtf.own_files()}
-    return found | {f"{dmtf.OWN}/{path.name}": _json_schema(path) for path in sorted((dmtf.folder() / "json-schema").glob("*.json"))}
+    files = [*sorted((dmtf.folder() / "json-schema").glob("*.json")), *dmtf.own_registries()]
+    return found | {f"{dmtf.OWN}/{path.name}": _file(path) for path in files}
 
 
-def _json_schema(path: Path) -> Document:
+def _file(path: Path) -> Document:
     return Document("application/json", path.read_bytes)
 
 

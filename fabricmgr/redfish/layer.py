@@ -29,7 +29,7 @@ from fabricmgr.domain.errors import (
 from fabricmgr.redfish import query as queries
 from fabricmgr.redfish.body import checked, parse
 from fabricmgr.redfish.errors import rendered
-from fabricmgr.redfish.pages import EVERYTHING, Pages, allowed, etag_of
+from fabricmgr.redfish.pages import EVERYTHING, Pages, allowed, etag_of, may_set
 from fabricmgr.redfish.resource import Action, Ask, Made, Opening, Pieces, Place, Site, Stream, Tree
 from fabricmgr.web.asgi import Receive, Scope, Send
 from fabricmgr.web.edge import context, identify
@@ -45,10 +45,11 @@ _EVERY: Headers = ((b"odata-version", b"4.0"), (b"cache-control", b"no-cache"))
 
 @dataclass(frozen=True)
 class Document:
-    """A page that is no resource: `/redfish`, odata, $metadata. Open to all."""
+    """A page that is no resource: `/redfish`, odata, $metadata. open: to all; else to whoever may log in."""
 
     media_type: str
     render: Callable[[], bytes]
+    open: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Layer:
         if heard.headers.get("odata-version", "4.0") != "4.0":
             raise ProtocolVersionRefused("OData-Version", heard.headers["odata-version"], "4.0")
         if document is not None:
+            if not document.open and "Login" not in principal.privileges:
+                raise Forbidden(principal.name, "Login")
             return _document(document, heard)
         if place is None:
             raise NotFound("resource", heard.path)
@@ -112,7 +115,7 @@ class Layer:
         return await self._of_place(heard, place, ask, partial(read_body, scope, receive, MAX_BODY))
 
     async def _who(self, scope: Scope, heard: Heard, place: Place | None, document: Document | None) -> Principal:
-        reads_open = document is not None or (place is not None and place.resource.open_to_all and not place.collection)
+        reads_open = (document is not None and document.open) or (place is not None and place.resource.open_to_all and not place.collection)
         logs_in = place is not None and place.collection and place.resource.login and heard.method == "POST"
         if logs_in:
             return Principal.anonymous()
@@ -155,6 +158,7 @@ class Layer:
         if heard.method == "PATCH" and place.resource.patch is not None:
             raw = parse(await read(), heard.headers.get("content-type", ""))
             body = checked(raw, place.resource.patchable, place.resource.body(entity), creating=False)
+            _check_properties(place, body, ask.principal, place.resource.own is not None and place.resource.own(ask.principal, entity))
             entity = await place.resource.patch(ask, entity, body, quoted)
         return await self._shown(place, ask, entity, query)
 
@@ -250,7 +254,13 @@ def _check_method(method: str, allowed: tuple[str, ...]) -> None:
 
 def _check_privilege(place: Place, method: str, principal: Principal, own: bool) -> None:
     if not allowed(place, method, principal, own):
-        raise Forbidden(principal.name, " or ".join(" and ".join(needed) for needed in dmtf.privileges(place.entity, method)))
+        raise Forbidden(principal.name, " or ".join(" and ".join(needed) for needed in place.asked(method)))
+
+
+def _check_properties(place: Place, body: Mapping[str, Any], principal: Principal, own: bool) -> None:
+    refused = [name for name in body if not may_set(place, "PATCH", name, principal, own)]
+    if refused:
+        raise Forbidden(principal.name, f"to set {', '.join(refused)}")
 
 
 def _check_accept(heard: Heard, offered: str) -> None:

@@ -47,9 +47,19 @@ def may_read(place: Place, principal: Principal, own: bool) -> bool:
 
 
 def allowed(place: Place, method: str, principal: Principal, own: bool) -> bool:
-    """Whether it lets it do `method`. own: the resource is the principal's, so that ConfigureSelf counts."""
+    """Whether it lets it do `method`, on one property at least. own: the resource is the principal's, so that ConfigureSelf counts."""
+    tables = [place.asked(method), *dmtf.property_privileges(place.entity, method).values()]
+    return any(_held(table, principal, own) for table in tables)
+
+
+def may_set(place: Place, method: str, name: str, principal: Principal, own: bool) -> bool:
+    """Whether it lets it set a property."""
+    return _held(dmtf.property_privileges(place.entity, method).get(name, place.asked(method)), principal, own)
+
+
+def _held(table: list[list[str]], principal: Principal, own: bool) -> bool:
     held = principal.privileges if own else principal.privileges - {"ConfigureSelf"}
-    return any(set(needed) <= held or needed == ["NoAuth"] for needed in dmtf.privileges(place.entity, method))
+    return any(set(needed) <= held or needed == ["NoAuth"] for needed in table)
 
 
 class Pages:

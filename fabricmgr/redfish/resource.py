@@ -139,6 +139,7 @@ class Resource:
     filters: paths whose equality `members` itself looks for, by `ask.equals`; the rest of a $filter is tried on the pages.
     streams: answers without an end that lie below it.
     patch, delete, create: what a client may do; patchable and creatable say what it may name.
+    below: the type of the resource it lies under, where the privilege registry asks something else there.
     needs_precondition: a write without If-Match is refused (428).
     own: whether a principal with ConfigureSelf alone may see and change this one. open_to_all: no credentials needed for GET."""
 
@@ -159,6 +160,7 @@ class Resource:
     creatable: Object = field(default_factory=lambda: Object({}))
     actions: tuple[Action, ...] = ()
     streams: tuple[Stream, ...] = ()
+    below: str = ""
     needs_precondition: bool = False
     own: Callable[[Principal, Any], bool] | None = None
     open_to_all: bool = False
@@ -211,6 +213,10 @@ class Place:
     @property
     def odata_type(self) -> str:
         return dmtf.odata_type(self.entity)
+
+    def asked(self, method: str) -> list[list[str]]:
+        """What the privilege registry asks: any of the outer list, all of the inner one."""
+        return dmtf.privileges(self.entity, method, self.resource.below)
 
 
 def action_info(resource: Resource, action: Action) -> Resource:

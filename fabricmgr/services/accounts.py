@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +48,11 @@ async def get(tx: Tx, name: str) -> Account:
     return await account_rows.get(tx, name)
 
 
+async def locked(tx: Tx, names: Collection[str], lockout: Lockout, now: datetime) -> frozenset[str]:
+    """Those of the accounts that wait after too many wrong passwords, from any source."""
+    return await account_rows.locked(tx, names, lockout, now)
+
+
 async def list_all(tx: Tx, page: Page) -> Paged[Account]:
     """By name."""
     return await account_rows.page(tx, page)
@@ -61,6 +66,8 @@ async def change(
     Raises NotFound, VersionConflict, and InUse for what would leave nobody who may administer."""
     del now
     found = await account_rows.take(tx, name, if_version)
+    if wanted.unlock:
+        await account_rows.forget_failures(tx, name)
     values = _values(found, wanted)
     if not values:
         return found
@@ -88,7 +95,7 @@ def _values(found: Account, wanted: AccountChange) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if wanted.password is not None:
         values = {"password_hash": wanted.password.text, "must_change": bool(wanted.must_change)}
-    if wanted.role is not None and wanted.role is not found.role:
+    if wanted.role is not None and wanted.role != found.role:
         values["role"] = wanted.role.value
     if wanted.enabled not in (None, found.enabled):
         values["enabled"] = wanted.enabled
@@ -98,7 +105,7 @@ def _values(found: Account, wanted: AccountChange) -> dict[str, Any]:
 
 
 async def _keep_an_administrator(tx: Tx, found: Account) -> None:
-    if found.role is Role.ADMINISTRATOR and found.enabled and not await account_rows.other_administrators(tx, found):
+    if found.role == Role.ADMINISTRATOR and found.enabled and not await account_rows.other_administrators(tx, found):
         raise InUse("account", found.name, "nobody else could administer this manager")
 
 

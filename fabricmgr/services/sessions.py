@@ -38,7 +38,7 @@ async def find(tx: Tx, token: str, unused: timedelta, now: datetime) -> AccountP
         raise Unauthenticated("the account is disabled")
     if row.seen_at + min(NOTED, unused / 10) <= now:
         await account_rows.touch_session(tx, row.id, now)
-    return AccountPrincipal(row.account_id, row.name, Role(row.role), row.must_change, row.id)
+    return AccountPrincipal(row.account_id, row.name, Role(row.role, frozenset(row.privileges)), row.must_change, row.id)
 
 
 async def get(tx: Tx, session_id: UUID, unused: timedelta, now: datetime) -> Session:

@@ -1,6 +1,6 @@
 """Rows of accounts, sessions and failed logins."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,23 +11,34 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from fabricmgr.domain.account import Account, AccountDraft, Lockout, Role, Session
 from fabricmgr.domain.errors import NotFound, VersionConflict
 from fabricmgr.domain.page import Page, Paged
-from fabricmgr.store.tables import account, login_failure, session
+from fabricmgr.store.tables import account, login_failure, role, session
 from fabricmgr.store.tx import Tx
 
-_SESSIONS = select(session, account.c.name.label("account"), account.c.role).join(account, account.c.id == session.c.account_id)
+_SESSIONS = (
+    select(session, account.c.name.label("account"), account.c.role, role.c.privileges)
+    .join(account, account.c.id == session.c.account_id)
+    .join(role, role.c.name == account.c.role)
+)
+
+
+_ACCOUNTS = select(account, role.c.privileges).join(role, role.c.name == account.c.role)
+
+
+def _role(row: Row[Any]) -> Role:
+    return Role(row.role, frozenset(row.privileges))
 
 
 def _account(row: Row[Any]) -> Account:
-    return Account(row.id, row.name, Role(row.role), row.enabled, row.must_change, row.created_at, row.version)
+    return Account(row.id, row.name, _role(row), row.enabled, row.must_change, row.created_at, row.version)
 
 
 def _session(row: Row[Any]) -> Session:
-    return Session(row.id, row.account, Role(row.role), row.source, row.created_at, row.seen_at)
+    return Session(row.id, row.account, _role(row), row.source, row.created_at, row.seen_at)
 
 
 async def find(tx: Tx, name: str) -> tuple[Account, str] | None:
     """An account and its password's hash."""
-    row = await tx.first(select(account).where(account.c.name == name))
+    row = await tx.first(_ACCOUNTS.where(account.c.name == name))
     return None if row is None else (_account(row), row.password_hash)
 
 
@@ -41,7 +52,7 @@ async def get(tx: Tx, name: str) -> Account:
 
 async def take(tx: Tx, name: str, quoted: int | None) -> Account:
     """Lock it for a change. Raises NotFound and VersionConflict."""
-    row = await tx.first(select(account).where(account.c.name == name).with_for_update())
+    row = await tx.first(_ACCOUNTS.where(account.c.name == name).with_for_update(of=account))
     if row is None:
         raise NotFound("account", name)
     if quoted is not None and quoted != row.version:
@@ -66,7 +77,7 @@ async def exist(tx: Tx) -> bool:
 
 
 async def page(tx: Tx, wanted: Page) -> Paged[Account]:
-    rows = await tx.all(select(account).where(account.c.name > (wanted.after or "")).order_by(account.c.name).limit(wanted.limit + 1))
+    rows = await tx.all(_ACCOUNTS.where(account.c.name > (wanted.after or "")).order_by(account.c.name).limit(wanted.limit + 1))
     return wanted.cut([_account(row) for row in rows], lambda each: each.name)
 
 
@@ -100,9 +111,10 @@ async def insert_session(tx: Tx, session_id: UUID, digest: bytes, account_id: in
 
 
 async def session_by_digest(tx: Tx, digest: bytes) -> Row[Any] | None:
-    """The session and its account, with account_id, name, role, enabled and must_change."""
-    columns = (session, account.c.name, account.c.role, account.c.enabled, account.c.must_change)
-    return await tx.first(select(*columns).join(account, account.c.id == session.c.account_id).where(session.c.digest == digest))
+    """The session and its account, with account_id, name, role, privileges, enabled and must_change."""
+    columns = (session, account.c.name, account.c.role, account.c.enabled, account.c.must_change, role.c.privileges)
+    asked = select(*columns).join(account, account.c.id == session.c.account_id).join(role, role.c.name == account.c.role)
+    return await tx.first(asked.where(session.c.digest == digest))
 
 
 async def touch_session(tx: Tx, session_id: UUID, now: datetime) -> None:
@@ -158,6 +170,12 @@ async def count_failure(tx: Tx, name: str, source: str, lockout: Lockout, now: d
         set_={"count": case((old, 1), else_=login_failure.c["count"] + 1), "last_at": now},
     )
     return int(await tx.value(counted.returning(login_failure.c["count"])))
+
+
+async def locked(tx: Tx, names: Collection[str], lockout: Lockout, now: datetime) -> frozenset[str]:
+    """Those of the accounts that are locked out, from wherever."""
+    asked = select(login_failure.c.account).where(login_failure.c.account.in_(names), login_failure.c["count"] >= lockout.attempts)
+    return frozenset(row.account for row in await tx.all(asked.where(login_failure.c.last_at > now - lockout.wait)))
 
 
 async def forget_failures(tx: Tx, name: str, source: str | None = None) -> None:

@@ -302,13 +302,21 @@ event = Table(
     _text("what"),
     _json("about", None),
 )
+role = Table(
+    "role",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("privileges", ARRAY(Text), nullable=False),
+    _time("created_at"),
+    _version(),
+)
 account = Table(
     "account",
     METADATA,
     _id(),
     Column("name", Text, nullable=False, unique=True),
     _text("password_hash"),
-    _text("role"),
+    Column("role", Text, ForeignKey("role.name"), nullable=False, index=True),
     _flag("enabled", "true"),
     _flag("must_change", "false"),
     _time("created_at"),
@@ -382,4 +390,74 @@ subscription = Table(
     _time("seen_at", nullable=True),
     _version(),
     Index(None, "seen_at", postgresql_where=text("kind = 'SSE'")),
+)
+switch = Table(
+    "switch",
+    METADATA,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _text("manufacturer", default=""),
+    _text("model", default=""),
+    _text("serial", default=""),
+    _text("firmware", default=""),
+    _text("role", _one_of("role", "", "leaf", "spine"), default=""),
+    _flag("reachable", "true"),
+    _text("source", default=""),
+    _json("metrics"),
+    _time("observed_at"),
+    _time("created_at"),
+    _version(),
+)
+port = Table(
+    "port",
+    METADATA,
+    Column("switch_id", Integer, ForeignKey("switch.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("place", Integer, nullable=False),
+    _flag("enabled", "true"),
+    _text("link", _one_of("link", "", "up", "down", "none"), default=""),
+    Column("speed_mbps", Integer),
+    Column("max_speed_mbps", Integer),
+    Column("mtu", Integer),
+    _text("mac", default=""),
+    _text("kind", _one_of("kind", "", "upstream", "downstream", "interswitch", "management"), default=""),
+    _json("neighbour"),
+    _json("metrics"),
+    _time("observed_at"),
+    _version(),
+)
+endpoint = Table(
+    "endpoint",
+    METADATA,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("node_id", Integer, ForeignKey("node.id", ondelete="CASCADE"), nullable=False),
+    _text("interface"),
+    _text("description", default=""),
+    _time("created_at"),
+    _version(),
+    UniqueConstraint("node_id", "interface"),
+)
+zone = Table(
+    "zone",
+    METADATA,
+    _id(),
+    Column("cluster_id", Integer, ForeignKey("cluster.id"), nullable=False),
+    _text("name"),
+    _text("description", default=""),
+    _time("created_at"),
+    _version(),
+    UniqueConstraint("cluster_id", "name"),
+)
+zone_endpoint = Table(
+    "zone_endpoint",
+    METADATA,
+    Column("zone_id", Integer, ForeignKey("zone.id", ondelete="CASCADE"), primary_key=True),
+    Column("endpoint_id", Integer, ForeignKey("endpoint.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+zone_pool = Table(
+    "zone_pool",
+    METADATA,
+    Column("zone_id", Integer, ForeignKey("zone.id", ondelete="CASCADE"), primary_key=True),
+    Column("pool_id", Integer, ForeignKey("pool.id", ondelete="CASCADE"), primary_key=True, index=True),
 )

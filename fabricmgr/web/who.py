@@ -188,6 +188,10 @@ class Who:
         """The same, where only the session's id is known."""
         self._sessions.forget_answers(lambda principal: principal.session == session)
 
+    def forget_account(self, name: str) -> None:
+        """An account was changed or removed here: what it may do now counts at once in this process, within TRAIL in others."""
+        self._sessions.forget_answers(lambda principal: principal.name == name)
+
     def _basic(self, authorization: str) -> tuple[str, str]:
         scheme, _, encoded = authorization.partition(" ")
         if scheme.lower() != "basic":

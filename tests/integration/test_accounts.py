@@ -271,5 +271,5 @@ async def test_a_reset_on_the_machine_lets_a_locked_out_and_disabled_administrat
             await accounts.reset(database, passwords, "nobody", NOW)
         async with database.read() as tx:
             hashes = [row.password_hash for row in await tx.all(select(account))]
-    assert who.role is Role.ADMINISTRATOR
+    assert who.role == Role.ADMINISTRATOR
     assert all(each.startswith("$argon2id$") for each in hashes)

@@ -34,7 +34,12 @@ def body(root: Root) -> Json:
         "UUID": str(root.installation),
         "ProtocolFeaturesSupported": query.FEATURES,
         "EventService": {"@odata.id": "/redfish/v1/EventService"},
+        "Chassis": {"@odata.id": "/redfish/v1/Chassis"},
         "Fabrics": {"@odata.id": "/redfish/v1/Fabrics"},
+        "Systems": {"@odata.id": "/redfish/v1/Systems"},
+        "AccountService": {"@odata.id": "/redfish/v1/AccountService"},
+        "JsonSchemas": {"@odata.id": "/redfish/v1/JsonSchemas"},
+        "Registries": {"@odata.id": "/redfish/v1/Registries"},
         "SessionService": {"@odata.id": "/redfish/v1/SessionService"},
         "Links": {"Sessions": {"@odata.id": "/redfish/v1/SessionService/Sessions"}},
     }

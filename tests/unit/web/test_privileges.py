@@ -2,7 +2,7 @@
 
 import pytest
 
-from fabricmgr.domain.account import PRIVILEGES, AccountPrincipal, NodePrincipal, Role
+from fabricmgr.domain.account import AccountPrincipal, NodePrincipal, Role
 from fabricmgr.domain.errors import FabricError, Forbidden, PasswordChangeRequired, Unauthenticated
 from fabricmgr.domain.names import cluster_name, node_name
 from fabricmgr.web import privileges, who
@@ -66,8 +66,8 @@ def test_head_asks_what_get_asks_and_a_route_without_a_row_is_a_mistake() -> Non
 
 
 def test_roles_are_redfishs() -> None:
-    assert PRIVILEGES[Role.ADMINISTRATOR] == set(privileges.PRIVILEGES)
-    assert PRIVILEGES[Role.READ_ONLY] == {"Login", "ConfigureSelf"}
+    assert Role.ADMINISTRATOR.privileges == set(privileges.PRIVILEGES)
+    assert Role.READ_ONLY.privileges == {"Login", "ConfigureSelf"}
 
 
 @pytest.mark.parametrize("give", [privileges.account_of, privileges.node_of])
