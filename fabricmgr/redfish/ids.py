@@ -2,9 +2,6 @@
 
 Names of clusters, nodes, pools and zones are lower case with '-' and '.', so '_' and capitals keep parts of an id apart."""
 
-import re
-from urllib.parse import quote
-
 from fabricmgr.domain.addresses import Prefix, parse_prefix
 from fabricmgr.domain.errors import Invalid, NotFound
 from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, NodeName, cluster_name, node_name
@@ -16,7 +13,6 @@ POOLS = f"{FABRIC}/AddressPools"
 ZONES = f"{FABRIC}/Zones"
 ENDPOINTS = f"{FABRIC}/Endpoints"
 SWITCHES = f"{FABRIC}/Switches"
-_PLAIN = re.compile(r"[A-Za-z0-9.\-]")
 
 
 def system_id(cluster: str, node: str) -> str:
@@ -54,11 +50,6 @@ def prefix_of(text: str, kind: str) -> Prefix:
     return found
 
 
-def name_id(name: str) -> str:
-    """Of a name that a kernel or a switch gave: letters, digits, '.' and '-' stay, '/' becomes '-', the rest is hex behind '_'."""
-    return "".join(each if _PLAIN.match(each) else "-" if each == "/" else quote(each, safe="").replace("%", "_") for each in name)
-
-
 def reference(uri: str) -> dict[str, str]:
     """A link."""
     return {"@odata.id": uri}
@@ -67,3 +58,18 @@ def reference(uri: str) -> dict[str, str]:
 def references(uris: "list[str]") -> list[dict[str, str]]:
     """Links."""
     return [reference(each) for each in uris]
+
+
+def last(link: dict[str, str]) -> str:
+    """The last segment of what a link points to."""
+    return link["@odata.id"].rstrip("/").rpartition("/")[2]
+
+
+def counted(name: str, uris: "list[str]") -> dict[str, object]:
+    """Links under a name, with their count as annotation."""
+    return {name: references(uris), f"{name}@odata.count": len(uris)}
+
+
+def zone_id(cluster: str, zone: str) -> str:
+    """Of a group of endpoints: behind its cluster, which is the zone around it."""
+    return f"{cluster}_{zone}"

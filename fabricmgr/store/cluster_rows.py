@@ -9,7 +9,7 @@ from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.names import ClusterName
 from fabricmgr.domain.network import Cluster
 from fabricmgr.domain.page import Page, Paged
-from fabricmgr.store.tables import allocation, cluster, network, node, pool
+from fabricmgr.store.tables import allocation, cluster, network, node, pool, zone
 from fabricmgr.store.tx import Tx
 
 
@@ -43,7 +43,7 @@ async def page(tx: Tx, wanted: Page) -> Paged[Cluster]:
 
 async def users(tx: Tx, found: Cluster) -> list[str]:
     """Who stands in the way of its deletion, as kinds."""
-    tables = {"networks": network, "nodes": node, "pools": pool, "allocations": allocation}
+    tables = {"networks": network, "nodes": node, "pools": pool, "allocations": allocation, "zones": zone}
     asked = select(*(exists().where(table.c.cluster_id == found.id).label(kind) for kind, table in tables.items()))
     row = await tx.only(asked)
     return [kind for kind in tables if getattr(row, kind)]
@@ -51,3 +51,8 @@ async def users(tx: Tx, found: Cluster) -> list[str]:
 
 async def delete(tx: Tx, found: Cluster) -> None:
     await tx.change(cluster.delete().where(cluster.c.id == found.id))
+
+
+async def grow(tx: Tx, cluster_id: int) -> None:
+    """Its version grows: what lies in it changed."""
+    await tx.change(cluster.update().where(cluster.c.id == cluster_id).values(version=cluster.c.version + 1))

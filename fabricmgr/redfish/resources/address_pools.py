@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from fabricmgr.domain.addresses import Family, parse_address, parse_prefix
 from fabricmgr.domain.errors import Invalid, MissingField
+from fabricmgr.domain.fabric import Zone
 from fabricmgr.domain.names import pool_name
 from fabricmgr.domain.page import LARGEST_LIMIT, Page
 from fabricmgr.domain.pool import (
@@ -28,7 +29,7 @@ from fabricmgr.redfish.body import Flag, Items, Json, Kind, Number, Object, Text
 from fabricmgr.redfish.resource import Action, Ask, Made, Resource
 from fabricmgr.redfish.resources import pool_actions
 from fabricmgr.redfish.resources.fabrics import known
-from fabricmgr.services import pools
+from fabricmgr.services import pools, zones
 from fabricmgr.store.tx import Tx
 
 OEM_TYPE = "#FabricMgrAddressPool.v1_0_0.AddressPool"
@@ -58,14 +59,15 @@ _CREATABLE: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Shown:
-    """A pool with how full it is."""
+    """A pool with how full it is, and the zones whose endpoints take addresses from it."""
 
     pool: Pool
     usage: list[Usage]
+    zones: list[Zone]
 
 
 async def _shown(tx: Tx, pool: Pool, ask: Ask) -> Shown:
-    return Shown(pool, await pools.usage_of(tx, pool, ask.now))
+    return Shown(pool, await pools.usage_of(tx, pool, ask.now), await zones.of_pool(tx, pool.id))
 
 
 async def get(ask: Ask) -> Shown:
@@ -95,7 +97,15 @@ def body(shown: Shown) -> Json:
     if four:
         first = four[0].cidr
         page["Ethernet"] = {"IPv4": {RANGE_OF[pool.purpose]: {"Lower": str(first[0]), "Upper": str(first[-1])}}}
-    return {**page, "Oem": {"FabricMgr": _oem(shown)}}
+    return {**page, "Links": _links(shown), "Oem": {"FabricMgr": _oem(shown)}}
+
+
+def _links(shown: Shown) -> Json:
+    around = [shown.pool.cluster] if shown.pool.cluster is not None else []
+    names = [*around, *(ids.zone_id(each.cluster, each.name) for each in shown.zones)]
+    inside = sorted({endpoint for each in shown.zones for endpoint in each.endpoints})
+    found = ids.counted("Zones", [f"{ids.ZONES}/{each}" for each in names])
+    return {**found, **ids.counted("Endpoints", [f"{ids.ENDPOINTS}/{each}" for each in inside])}
 
 
 def _oem(shown: Shown) -> Json:

@@ -39,6 +39,9 @@ def body(fabric: Fabric) -> Json:
         "FabricType": "Ethernet",
         "Status": {"State": "Enabled", "Health": "OK"},
         "AddressPools": {"@odata.id": f"{uri}/AddressPools"},
+        "Endpoints": {"@odata.id": f"{uri}/Endpoints"},
+        "Switches": {"@odata.id": f"{uri}/Switches"},
+        "Zones": {"@odata.id": f"{uri}/Zones"},
     }
 
 
