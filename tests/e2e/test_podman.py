@@ -27,14 +27,17 @@ def here() -> Iterator[Site]:
 @contextmanager
 def engine(here: Site, folder: Path, shim: bytes | None = None) -> Iterator[Podman]:
     """A Podman that has our plugin. shim: another program in its place."""
-    plugins = folder / "bin"
+    real, plugins = folder / "real", folder / "bin"
+    real.mkdir()
     plugins.mkdir()
-    (plugins / PLUGIN).write_bytes(shim or shims.build("static").read_bytes())
-    (plugins / PLUGIN).chmod(0o755)
+    (real / PLUGIN).write_bytes(shim or shims.build("static").read_bytes())
+    # The clean-up that conmon starts has not the environment that Podman was called with.
+    (plugins / PLUGIN).write_text(f'#!/bin/sh\nFABRICMGR_SOCKET={here.node.run_dir}/agent.sock exec {real}/{PLUGIN} "$@"\n')
+    for each in (real, plugins):
+        (each / PLUGIN).chmod(0o755)
     plugin = {"type": PLUGIN, "capabilities": {"ips": True, "mac": True}}
     listed = {"cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "name": "podnet", "plugins": [plugin]}
-    environment = {"FABRICMGR_SOCKET": str(here.node.run_dir / "agent.sock")}
-    with podman(here.node.ns, plugins, "podnet", json.dumps(listed), environment) as made:
+    with podman(here.node.ns, plugins, "podnet", json.dumps(listed)) as made:
         yield made
 
 

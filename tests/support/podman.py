@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +34,12 @@ class Podman:
 
     folder: Path
     node: Namespace
-    environment: Mapping[str, str]
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One command, to its end. What it said lies in the answer, whether it worked or not."""
         base = ["podman", "--root", f"{self.folder}/s", "--runroot", f"{self.folder}/r", "--tmpdir", f"{self.folder}/t"]
         whole = self.node.command(*base, "--storage-driver", "vfs", "--runtime", "runc", *words)
-        given = {**os.environ, **self.environment, "CONTAINERS_CONF": f"{self.folder}/containers.conf"}
+        given = {**os.environ, "CONTAINERS_CONF": f"{self.folder}/containers.conf"}
         return subprocess.run(whole, env=given, capture_output=True, text=True, timeout=90, check=False, stdin=subprocess.DEVNULL)
 
     def run(self, name: str, *options: str, command: str = "sleep 1000") -> subprocess.CompletedProcess[str]:
@@ -64,10 +63,10 @@ def make_root(folder: Path) -> None:
 
 
 @contextmanager
-def podman(node: Namespace, plugins: Path, network: str, conflist: str, environment: Mapping[str, str]) -> Iterator[Podman]:
-    """A Podman on the node whose default network is the list's. The environment is handed on to the plugins."""
+def podman(node: Namespace, plugins: Path, network: str, conflist: str) -> Iterator[Podman]:
+    """A Podman on the node whose default network is the list's."""
     folder = Path(mkdtemp(prefix="fmp-", dir="/tmp"))
-    made = Podman(folder, node, environment)
+    made = Podman(folder, node)
     (folder / "net.d").mkdir()
     (folder / "net.d" / f"05-{network}.conflist").write_text(conflist)
     (folder / "containers.conf").write_text(CONFIG.format(folder=folder, plugins=plugins, network=network))
