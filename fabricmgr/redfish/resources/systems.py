@@ -1,4 +1,4 @@
-"""Systems: every node as a ComputerSystem, seen from its operating system, since an agent sees no further (DSP0268, ComputerSystem)."""
+"""Systems: every node as a ComputerSystem (DSP0268, ComputerSystem). Agents do not say whether a node is a virtual machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from fabricmgr.store.tx import Tx
 
 OEM_TYPE = "#FabricMgrComputerSystem.v1_0_0.ComputerSystem"
 STATUS: dict[NodeState, Json] = {
-    NodeState.ADDED: {"State": "Absent"},
+    NodeState.ADDED: {"State": "Absent", "Health": "OK"},
     NodeState.ENROLLED: {"State": "Enabled", "Health": "OK"},
     NodeState.SUSPECT: {"State": "UnavailableOffline", "Health": "Warning"},
     NodeState.GONE: {"State": "Disabled", "Health": "Critical"},
@@ -74,7 +74,7 @@ def body(shown: Shown) -> Json:
         "Id": system,
         "Name": f"Node {node.name}",
         "Description": f"Node {node.name} of cluster {node.cluster}",
-        "SystemType": "OS",
+        "SystemType": "Physical",
         "HostName": node.name,
         "Status": STATUS[node.state],
         "EthernetInterfaces": ids.reference(f"{uri}/EthernetInterfaces"),

@@ -10,7 +10,7 @@ from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, cluster_name
 from fabricmgr.domain.page import LARGEST_LIMIT, Page
 from fabricmgr.domain.pool import PoolFilter
 from fabricmgr.redfish import ids
-from fabricmgr.redfish.body import Items, Json, Link, Object, Text
+from fabricmgr.redfish.body import Items, Json, Link, Object, Text, patched
 from fabricmgr.redfish.resource import Action, Ask, Made, Resource
 from fabricmgr.redfish.resources.fabrics import known
 from fabricmgr.services import clusters, endpoints, pools, zones
@@ -19,6 +19,7 @@ from fabricmgr.store.tx import Tx
 DEFAULT = "Default"
 GROUP, CLUSTER = "ZoneOfEndpoints", "ZoneOfZones"
 _LINKED = {"Endpoints": Items(Link((ids.ENDPOINTS,))), "AddressPools": Items(Link((ids.POOLS,)))}
+_PATCHED = {name: Items(each.kind, patched=True) for name, each in _LINKED.items()}
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def _change(given: Json) -> ZoneChange:
 async def patch(ask: Ask, shown: Shown, given: Json, version: int | None) -> Shown:
     if shown.kind != GROUP:
         raise NotWritable(next(iter(given)))
-    wanted = _change(given)
+    shows, links = body(shown)["Links"], given.get("Links", {})
+    wanted = _change({**given, "Links": {name: patched(shows[name], links[name]) for name in links}})
     await ask.database.run(lambda tx: zones.change(tx, shown.cluster, shown.name, wanted, version, ask.principal.actor, ask.now))
     return await get(ask)
 
@@ -200,7 +202,7 @@ zone = Resource(
     members=members,
     collection_name="Zones",
     patch=patch,
-    patchable=Object({"Description": Text(), "Links": Object(_LINKED)}),
+    patchable=Object({"Description": Text(), "Links": Object(_PATCHED)}),
     delete=delete,
     create=create,
     creatable=Object(
