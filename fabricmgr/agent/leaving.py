@@ -8,7 +8,6 @@ from fabricmgr.agent.holdings import Holdings
 from fabricmgr.agent.links import Kernel
 from fabricmgr.agent.records import Key, Stage
 from fabricmgr.agent.request import Namespace
-from fabricmgr.agent.survey import survey
 from fabricmgr.domain.errors import JournalUnusable, KernelRefused
 from fabricmgr.loop import Outcome
 from fabricmgr.metrics import REAPED
@@ -65,17 +64,9 @@ class Leaving:
 
     def _cut(self, key: Key | None, name: str, namespace: Namespace | None, identity: tuple[int, int] | None) -> None:
         descriptor = namespace.fd if namespace is not None else None
-        if links.detach(self._kernel, name, descriptor, identity):
+        # Where nothing was to be cut, its link is gone, or in the reaper's hands already: the next bunch ends it.
+        if links.detach(self._kernel, name, descriptor, identity) or key is not None:
             self._reap(key)
-        elif key is not None:
-            self._reap_nothing(key)
-
-    def _reap_nothing(self, key: Key) -> None:
-        """Its link is gone, or detached before and in the reaper's hands: the next bunch ends it."""
-        if any(each.reaping for each in survey(self._kernel)):
-            self._reap(key)
-        else:
-            self.reaped([key])
 
     def reaped(self, keys: Iterable[Key | None]) -> None:
         """Called when their links are deleted."""
