@@ -75,7 +75,7 @@ def ours(folder: Path, names: Sequence[str]) -> Iterator[list[OurNode]]:
 def networks_of(made: Place) -> None:
     for number, name in enumerate((PLAIN, MASQUERADING, *CROWDED)):
         prefix = {"prefix": f"10.{220 + number}.0.0/16", "block_length": 24}
-        made.call("POST", "/v1/pools", {"name": name, "prefixes": [prefix], "cooldown_seconds": 1})
+        made.call("POST", "/v1/pools", {"name": name, "prefixes": [prefix]})
         network = {"name": name, "pools": [name], "masquerade": name == MASQUERADING}
         made.call("POST", "/v1/clusters/default/networks", network)
 
