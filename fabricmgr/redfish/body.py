@@ -1,7 +1,7 @@
 """Bodies of POST and PATCH: what a resource lets a client set, and how a wrong one is named (DSP0266, 7.6 and 7.9)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -56,14 +56,17 @@ class Flag:
 
 @dataclass(frozen=True)
 class Items:
-    """An array of one kind."""
+    """An array of one kind. patched: null and {} may stand in it, which `patched` gives their meaning."""
 
     kind: "Kind"
+    patched: bool = False
 
     def check(self, where: str, value: object) -> None:
         if not isinstance(value, list):
             raise WrongType(where, value, "an array")
         for index, item in enumerate(value):
+            if self.patched and (item is None or item == {}):
+                continue
             self.kind.check(f"{where}/{index}", item)
 
 
@@ -105,6 +108,17 @@ class Link:
 
 
 Kind = Text | Number | Flag | Items | Object | Words | Link
+
+
+def patched(old: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+    """An array after a PATCH: null removes an element, {} keeps it, and a shorter array drops the rest (DSP0266, 7.7.2)."""
+    found: list[Any] = []
+    for index, each in enumerate(given):
+        if each == {}:
+            found += old[index : index + 1]
+        elif each is not None:
+            found.append(each)
+    return found
 
 
 def parse(raw: bytes, content_type: str) -> Json:
