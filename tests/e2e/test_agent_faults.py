@@ -507,7 +507,8 @@ def test_a_network_goes_with_its_last_pod(served: Node, pod_ns: MakePod) -> None
     pod = pod_ns()
     given = addresses(served.add("c1", pod))
     served.want(structs.replace(PODNET, name="new"))
-    wait_for("it is wanted no more", lambda: error(served.add("c2", pod_ns()))[0] == 7)
+    wait_for("it is wanted no more", lambda: (said := served.status()) and "podnet" not in {each.name for each in said.networks})
+    assert error(served.add("c2", pod_ns()))[0] == 7
 
     assert served.ns.ping(given[0].partition("/")[0])
     assert served.delete("c1", pod).exit == 0
