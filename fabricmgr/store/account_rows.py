@@ -52,7 +52,9 @@ async def get(tx: Tx, name: str) -> Account:
 
 async def take(tx: Tx, name: str, quoted: int | None) -> Account:
     """Lock it for a change. Raises NotFound and VersionConflict."""
-    row = await tx.first(_ACCOUNTS.where(account.c.name == name).with_for_update(of=account))
+    # The lock comes first and alone: a statement that waits for it would join the changed account to the role it had before.
+    await tx.first(select(account.c.id).where(account.c.name == name).with_for_update())
+    row = await tx.first(_ACCOUNTS.where(account.c.name == name))
     if row is None:
         raise NotFound("account", name)
     if quoted is not None and quoted != row.version:

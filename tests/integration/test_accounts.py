@@ -273,3 +273,15 @@ async def test_a_reset_on_the_machine_lets_a_locked_out_and_disabled_administrat
             hashes = [row.password_hash for row in await tx.all(select(account))]
     assert who.role == Role.ADMINISTRATOR
     assert all(each.startswith("$argon2id$") for each in hashes)
+
+
+async def test_of_four_changes_of_a_role_with_one_version_one_wins_and_none_finds_the_account_missing(
+    database_url: str, passwords: Passwords
+) -> None:
+    async with with_accounts(database_url, passwords) as database:
+        made = await database.run(lambda tx: accounts.get(tx, "otto"))
+        wanted = [AccountChange(role=role) for role in (Role.READ_ONLY, Role.ADMINISTRATOR, Role.READ_ONLY, Role.ADMINISTRATOR)]
+
+        outcomes = await asyncio.gather(*(change(database, "otto", each, made.version) for each in wanted), return_exceptions=True)
+
+        assert sorted(type(each).__name__ for each in outcomes) == ["Account", "VersionConflict", "VersionConflict", "VersionConflict"]

@@ -13,7 +13,10 @@ from fabricmgr.redfish.resources.fabrics import known
 from fabricmgr.services import endpoints, nodes, switches
 from fabricmgr.store.tx import Tx
 
-_ENTITY = Object({"EntityType": Text(("NetworkController",)), "EntityLink": Link((ids.SYSTEMS,))}, required=("EntityLink",))
+_ENTITY = Object(
+    {"EntityType": Text(("NetworkController",)), "EntityRole": Text(("Both",)), "EntityLink": Link((ids.SYSTEMS,))},
+    required=("EntityLink",),
+)
 
 
 @dataclass(frozen=True)
