@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.conformance.runner import Target
 from tests.support.manager import enrolment, hello
 from tests.support.serve_process import ServeProcess, managers
+from tests.support.switch_rows import observe
 
 ADMIN = "conformance"
 PASSWORD = "a password of its own 1"
@@ -26,6 +27,10 @@ POOLS = {
     },
 }
 ALLOCATIONS = 50
+FABRIC = "/redfish/v1/Fabrics/ethernet"
+SWITCH = "leaf-1"
+PORT = f"{FABRIC}/Switches/{SWITCH}/Ports/Ethernet1-1"
+NOWHERE = "https://127.0.0.1:9/events"
 SETTINGS = (
     *("--lockout-attempts", "1000"),  # the suites log in wrongly on purpose
     *("--outbound-allow", "127.0.0.0/8"),  # and subscribe an address where nobody listens
@@ -40,6 +45,7 @@ def manager() -> Iterator[ServeProcess]:
         served = made.start(made.folder / "data", *SETTINGS).ready()
         with served.client() as client:
             fill(client, made.folder)
+        observe(served, SWITCH, ports=8)
         yield served
 
 
@@ -86,7 +92,22 @@ def enrolled(client: httpx2.Client, path: Path, token: str, machine: str) -> ssl
 
 
 def fabric(client: httpx2.Client) -> None:
-    """Zones, endpoints, subscriptions and tasks, through Redfish itself."""
+    """A zone with named endpoints, and a subscription, through Redfish itself."""
+    named = [posted(client, f"{FABRIC}/Endpoints", endpoint(name)) for name in NODES]
+    links = {
+        "Endpoints": [{"@odata.id": each["@odata.id"]} for each in named],
+        "AddressPools": [{"@odata.id": f"{FABRIC}/AddressPools/pods"}],
+    }
+    posted(client, f"{FABRIC}/Zones", {"Name": "rack-1", "ZoneType": "ZoneOfEndpoints", "Links": links})
+    subscription = {"Destination": NOWHERE, "Protocol": "Redfish", "Context": "filled", "RegistryPrefixes": ["Fabric"]}
+    posted(client, "/redfish/v1/EventService/Subscriptions", subscription)
+
+
+def endpoint(name: str) -> dict[str, Any]:
+    """The body that makes one of a node's NIC."""
+    nic = {"@odata.id": f"/redfish/v1/Systems/{name}/EthernetInterfaces/eth0"}
+    entity = {"EntityType": "NetworkController", "EntityRole": "Both", "EntityLink": nic}
+    return {"Name": f"{name}-uplink", "EndpointProtocol": "Ethernet", "ConnectedEntities": [entity]}
 
 
 def posted(client: httpx2.Client, path: str, body: dict[str, Any], status: int = 201) -> dict[str, Any]:
