@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from fabricmgr.domain.account import Role, account_name, role
-from fabricmgr.domain.errors import Invalid, TokenRefused
+from fabricmgr.domain.account import PREDEFINED, Role, account_name, privileges
+from fabricmgr.domain.errors import Invalid, NotInList, TokenRefused
 from fabricmgr.domain.events import DomainEvent, NodeGone, to_json
 from fabricmgr.domain.node import Token
 
@@ -82,7 +82,8 @@ def test_what_is_no_account_name_is_refused(text: str) -> None:
         account_name(text)
 
 
-def test_roles_are_named_as_redfish_does() -> None:
-    assert role("ReadOnly") is Role.READ_ONLY
-    with pytest.raises(Invalid):
-        role("readonly")
+def test_redfishs_own_roles_are_known_by_its_names_and_a_privilege_it_does_not_have_is_refused() -> None:
+    assert PREDEFINED["ReadOnly"] is Role.READ_ONLY
+    assert Role.READ_ONLY.privileges == privileges(["Login", "ConfigureSelf"])
+    with pytest.raises(NotInList):
+        privileges(["login"])
