@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUIET = ("uvicorn", "alembic", "asyncio")
+_QUIET = ("uvicorn", "alembic", "asyncio", "httpx2")
 
 
 class JsonLines(logging.Formatter):

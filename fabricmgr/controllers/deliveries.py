@@ -179,14 +179,13 @@ class Deliveries:
         self._post = post
         self._clock = clock
         self._leading = leading
+        self._listening = False
         self._feed = Feed(database)
         self._loop = Loop(self.name, self.look, PERIOD)
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Until cancelled; then no POST is under way any more."""
-        if self._leading is not None:
-            await self._leading.listen(EVENT_CHANNEL, lambda: self._loop.wake_within(GATHER))
         try:
             await self._loop.run()
         finally:
@@ -196,6 +195,9 @@ class Deliveries:
 
     async def look(self) -> Outcome:
         """One pass: what happened is read, and each courier is shown its subscription as it is now."""
+        if self._leading is not None and not self._listening:
+            await self._leading.listen(EVENT_CHANNEL, lambda: self._loop.wake_within(GATHER))
+            self._listening = True
         async with self._database.read() as tx:
             settings = await subscription_rows.settings(tx)
             wanted = {each.id: each for each in await subscription_rows.pushes(tx)} if settings.enabled else {}

@@ -47,7 +47,8 @@ class Leading:
         def heard(*_: object) -> None:
             woken()
 
-        await self.connection.add_listener(channel, heard)
+        async with self._turn:
+            await self.connection.add_listener(channel, heard)
 
 
 @asynccontextmanager
