@@ -23,7 +23,7 @@ HISTORY_COLUMNS: show.Columns = {
     "FROM": "from_at",
     "UNTIL": "until_at",
     "ADDRESS": "address",
-    "OWNER": "owner",
+    "OWNER": lambda row: f"{row['about'].get('namespace', '')}/{row['about']['pod']}" if row["about"].get("pod") else row["owner"],
     "NODE": "node",
     "ENDED BY": "reason",
 }

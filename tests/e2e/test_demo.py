@@ -93,6 +93,7 @@ def test_it_stays_until_it_is_ended_and_its_commands_work_meanwhile(place: Place
     assert len(tried) == 3, "".join(lines)
     assert [each.returncode for each in answers] == [0, 0, 0], answers
     assert rows("".join(lines))[0][2].partition(",")[0] in answers[2].stdout
+    assert "demo/pod-a1" in answers[2].stdout
     assert ended == 0
 
 
