@@ -13,7 +13,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from fabricmgr.services.certificates import SERVER_LIFETIME, Authority, new_authority
+from fabricmgr.services.certificates import SERVER_LIFETIME, Authority, new_authority, pem
+from fabricmgr.services.offered import Offered
 from fabricmgr.settings import ManagerSettings
 
 RENEW_BEFORE = SERVER_LIFETIME / 4
@@ -109,11 +110,17 @@ def write(path: Path, text: str, mode: int) -> None:
     Path(aside).replace(path)
 
 
+def given_file(settings: ManagerSettings) -> Path:
+    """A certificate that a client gave us, with its chain and key."""
+    return settings.data_dir / "server-given.pem"
+
+
 def files(settings: ManagerSettings) -> tuple[Path, Path]:
-    """Where certificate and key are read from."""
+    """Where certificate and key are read from: the operator's files, else what a client gave us, else our own."""
     if settings.tls_certificate is not None and settings.tls_key is not None:
         return settings.tls_certificate, settings.tls_key
-    return own_file(settings), own_file(settings)
+    given = given_file(settings)
+    return (given, given) if given.exists() else (own_file(settings), own_file(settings))
 
 
 def check_site_certificate(settings: ManagerSettings) -> None:
@@ -127,17 +134,26 @@ def check_site_certificate(settings: ManagerSettings) -> None:
         raise ValueError(f"tls_certificate {settings.tls_certificate} with tls_key {settings.tls_key}: {error}") from None
 
 
+def _fresh() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    # A node shows its certificate, a person has none.
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
 class Identity:
-    """The TLS context of a worker. Certificates are put into it while it serves: handshakes from then on use them."""
+    """The TLS context of a worker. A new certificate gets a context of its own, which handshakes from then on use: put into the old one,
+    it would stand beside the old certificate where the keys are of two kinds, and either might be shown. Connections there are stay."""
 
     def __init__(self, settings: ManagerSettings) -> None:
         self._settings = settings
-        self._loaded = 0.0
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
-        # A node shows its certificate, a person has none.
-        self.context.verify_mode = ssl.CERT_OPTIONAL
+        self._loaded: tuple[Path, int, int] | None = None
+        self._trusted: list[str] = []
+        self._current: ssl.SSLContext | None = None
+        self.context = _fresh()
+        self.context.sni_callback = self._choose
 
     def begin(self, now: datetime) -> None:
         """With what there is from an earlier start; at the very first, with a certificate nobody trusts, so that /readyz is answered."""
@@ -148,17 +164,51 @@ class Identity:
         """Load the files if they are there and changed. Gives back whether a certificate of theirs is in use."""
         certificate, key = files(self._settings)
         try:
-            changed = max(certificate.stat().st_mtime, key.stat().st_mtime)
-            if changed != self._loaded:
-                self.context.load_cert_chain(certificate, key)
-                self._loaded = changed
+            found = (certificate, certificate.stat().st_mtime_ns, key.stat().st_mtime_ns)
+            if found != self._loaded:
+                self._use(certificate, key)
+                self._loaded = found
         except (OSError, ssl.SSLError):
-            return bool(self._loaded)
+            return self._loaded is not None
         return True
+
+    def serve(self, offered: Offered) -> None:
+        """Keep a certificate that was tried out, and show it from now on; other workers do so within CERTIFICATE_PERIOD."""
+        write(given_file(self._settings), offered.chain + offered.key, 0o600)
+        self.refresh()
+
+    def chain(self) -> str:
+        """The certificate in use and those behind it, PEM; "" while there is none."""
+        try:
+            found = x509.load_pem_x509_certificates(files(self._settings)[0].read_bytes())
+        except (OSError, ValueError):
+            return ""
+        return "".join(pem(each) for each in found)
+
+    def key(self) -> str:
+        """Of the certificate in use, PEM."""
+        text = files(self._settings)[1].read_text()
+        end = text.index("PRIVATE KEY-----\n", text.index("PRIVATE KEY-----") + 1)
+        return text[text.rindex("-----BEGIN", 0, text.index("PRIVATE KEY-----")) : end] + "PRIVATE KEY-----\n"
+
+    def _use(self, certificate: Path, key: Path) -> None:
+        context = _fresh()
+        context.load_cert_chain(certificate, key)
+        for each in self._trusted:
+            context.load_verify_locations(cadata=each)
+        self._current = context
+
+    def _choose(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """Called within each handshake, with or without a server name."""
+        del name, context
+        if self._current is not None:
+            connection.context = self._current
 
     def trust(self, authorities: str) -> None:
         """Believe client certificates of these CAs (PEM). Those believed before stay so until the process ends."""
-        self.context.load_verify_locations(cadata=authorities)
+        self._trusted.append(authorities)
+        for context in (self.context, *([self._current] if self._current else [])):
+            context.load_verify_locations(cadata=authorities)
 
     def _load_early(self, now: datetime) -> None:
         certificate, key = new_authority("fabricmgr starts", now)

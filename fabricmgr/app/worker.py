@@ -2,22 +2,25 @@
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from fabricmgr.app import assembly, serving, tls
+from fabricmgr.app import assembly, claim, serving, tls
 from fabricmgr.app.assembly import Assembled
 from fabricmgr.app.front import Front
 from fabricmgr.app.inside import Inside
 from fabricmgr.app.messages import Database, Serving, Wait
+from fabricmgr.app.presence import Seat
 from fabricmgr.domain.errors import DatabaseUnavailable
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.web.protocol import loop_name
 
 log = logging.getLogger(__name__)
 
-CERTIFICATE_PERIOD = 30.0  # seconds between looks whether there is a new certificate
+CERTIFICATE_PERIOD = 1.0  # seconds between looks whether there is a new certificate
 PAUSE = 0.5  # seconds between tries to open what requests work with
 
 
@@ -81,11 +84,19 @@ class Worker:
     async def _build(self, url: str) -> Assembled:
         while True:
             try:
-                return await assembly.build(self._settings, url, clock)
+                return await assembly.build(self._settings, url, clock, self._seat())
             except DatabaseUnavailable as error:
                 log.warning("the database is away", extra={"reason": error.reason})
                 self._front.waits = self._metrics.waits = f"the database: {error.reason}"
                 await asyncio.sleep(PAUSE)
+
+    def _seat(self) -> Seat:
+        """Where we serve: port 0 has become one."""
+        descriptor = self._inside.configured.listen
+        if descriptor is None:
+            return Seat(self._settings.listen, self._identity)
+        with socket.socket(fileno=os.dup(descriptor)) as bound:
+            return Seat(claim.address_of(bound), self._identity)
 
     async def _refresh(self) -> Outcome:
         self._identity.refresh()

@@ -359,6 +359,22 @@ class AccountLockedOut(DomainEvent):
 
 
 @dataclass(frozen=True)
+class ManagerChanged(DomainEvent):
+    manager: UUID
+    changed: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
+class ServerCertificateReplaced(DomainEvent):
+    """serial: of the new one, as decimal text."""
+
+    manager: UUID
+    serial: str
+    by: str
+
+
+@dataclass(frozen=True)
 class RoleCreated(DomainEvent):
     role: str
     privileges: tuple[str, ...]

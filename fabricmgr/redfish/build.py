@@ -11,11 +11,13 @@ from fabricmgr.redfish.resources.accounts import account, account_service, privi
 from fabricmgr.redfish.resources.address_pools import address_pool
 from fabricmgr.redfish.resources.allocations import allocation
 from fabricmgr.redfish.resources.blocks import block
+from fabricmgr.redfish.resources.certificates import certificate_locations, certificate_service, server_certificates
 from fabricmgr.redfish.resources.chassis import chassis
 from fabricmgr.redfish.resources.endpoints import endpoint
 from fabricmgr.redfish.resources.ethernet_interfaces import ethernet_interface
 from fabricmgr.redfish.resources.event_service import event_service
 from fabricmgr.redfish.resources.fabrics import fabric
+from fabricmgr.redfish.resources.managers import manager, network_protocol
 from fabricmgr.redfish.resources.ports import port, port_metrics
 from fabricmgr.redfish.resources.registries import json_schema, registry
 from fabricmgr.redfish.resources.service_root import service_root
@@ -34,6 +36,11 @@ RESOURCES = (
     account,
     role,
     privilege_map,
+    manager,
+    network_protocol,
+    server_certificates,
+    certificate_service,
+    certificate_locations,
     json_schema,
     registry,
     event_service,
@@ -57,6 +64,8 @@ SERVICES = {
     "SessionService": "/redfish/v1/SessionService",
     "Sessions": "/redfish/v1/SessionService/Sessions",
     "AccountService": "/redfish/v1/AccountService",
+    "Managers": "/redfish/v1/Managers",
+    "CertificateService": "/redfish/v1/CertificateService",
     "JsonSchemas": "/redfish/v1/JsonSchemas",
     "Registries": "/redfish/v1/Registries",
     "EventService": "/redfish/v1/EventService",

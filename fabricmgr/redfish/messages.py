@@ -14,6 +14,7 @@ from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.ids import ENDPOINTS, FABRIC, POOLS, ZONES, system_uri, zone_id
 
 ACCOUNTS = "/redfish/v1/AccountService/Accounts"
+MANAGERS = "/redfish/v1/Managers"
 ROLES = "/redfish/v1/AccountService/Roles"
 EVENT_SERVICE = "/redfish/v1/EventService"
 SUBSCRIPTIONS = f"{EVENT_SERVICE}/Subscriptions"
@@ -109,6 +110,14 @@ def _node(about: About) -> str:
 
 def _account(about: About) -> str:
     return f"{ACCOUNTS}/{about['account']}"
+
+
+def _manager(about: About) -> str:
+    return f"{MANAGERS}/{about['manager']}"
+
+
+def _certificate(about: About) -> str:
+    return f"{MANAGERS}/{about['manager']}/NetworkProtocol/HTTPS/Certificates/1"
 
 
 def _role(about: About) -> str:
@@ -209,6 +218,10 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
             _account,
             "ManagerAccount",
         ),
+    ),
+    "ManagerChanged": (_resource("ResourceChanged", "Manager {manager} was changed by {by}.", _manager, "Manager"),),
+    "ServerCertificateReplaced": (
+        _resource("ResourceChanged", "The server certificate of manager {manager} was replaced by {by}.", _certificate, "Certificate"),
     ),
     "RoleCreated": (_resource("ResourceCreated", "Role {role} was made by {by}.", _role, "Role"),),
     "RoleChanged": (_resource("ResourceChanged", "Role {role} was changed by {by}.", _role, "Role"),),

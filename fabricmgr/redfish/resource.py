@@ -16,6 +16,7 @@ from fabricmgr.redfish.filter import Scalar
 from fabricmgr.redfish.streams import Streams
 from fabricmgr.services.accounts import Gate
 from fabricmgr.services.attachments import Desk
+from fabricmgr.services.server_certificate import Here
 from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Database
 from fabricmgr.web.outbound import Outbound
@@ -35,6 +36,7 @@ class Site:
     sealer: Sealer
     outbound: Outbound
     streams: Streams
+    here: Here
 
 
 @dataclass(frozen=True)

@@ -322,6 +322,18 @@ account = Table(
     _time("created_at"),
     _version(),
 )
+manager_process = Table(
+    "manager_process",
+    METADATA,
+    Column("id", UUID, primary_key=True),
+    _text("host"),
+    _text("software"),
+    _text("url"),
+    _text("certificate", default=""),
+    Column("ntp_servers", ARRAY(Text), nullable=False, server_default="{}"),
+    _time("seen_at"),
+    _version(),
+)
 session = Table(
     "session",
     METADATA,

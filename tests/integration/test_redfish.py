@@ -15,12 +15,13 @@ import pytest
 
 from fabricmgr import dmtf
 from fabricmgr.domain.account import AccountDraft, Role
+from fabricmgr.domain.replica import Sign
 from fabricmgr.redfish.build import build, tree
 from fabricmgr.redfish.feed import Feed
 from fabricmgr.redfish.layer import refused
 from fabricmgr.redfish.resource import Site
 from fabricmgr.redfish.streams import Streams
-from fabricmgr.services import accounts, installation
+from fabricmgr.services import accounts, installation, replicas
 from fabricmgr.services.accounts import Gate
 from fabricmgr.services.attachments import Desk
 from fabricmgr.services.passwords import Passwords
@@ -34,6 +35,7 @@ from fabricmgr.web.edge import Edge
 from fabricmgr.web.outbound import Outbound
 from fabricmgr.web.who import Who
 from tests.support.database import NOW, opened
+from tests.support.here import CERTIFICATE, HERE
 
 POOLS = "/redfish/v1/Fabrics/ethernet/AddressPools"
 SESSIONS = "/redfish/v1/SessionService/Sessions"
@@ -63,7 +65,8 @@ async def service(url: str) -> AsyncIterator[httpx2.AsyncClient]:
         writer = await Writer.open(url, clock=lambda: NOW)
         streams = Streams(database, Feed(database), Listener(url, "test", []), asyncio.Event(), lambda: NOW)
         desk = Desk(writer, database, Places(database))
-        site = Site(database, gate, who, TIMEOUT, desk, Sealer(b"k" * 32), Outbound((ip_network("192.0.2.0/24"),)), streams)
+        site = Site(database, gate, who, TIMEOUT, desk, Sealer(b"k" * 32), Outbound((ip_network("192.0.2.0/24"),)), streams, HERE)
+        await database.run(lambda tx: replicas.beat(tx, Sign(HERE.id, "host", "1.0", "https://192.0.2.1:8443", CERTIFICATE), NOW))
         layer = build(site, lambda: NOW)
         edge = Edge(layer, refused, Audit(database, lambda: NOW), lambda: NOW, lambda: "request-1")
         transport = httpx2.ASGITransport(app=edge, raise_app_exceptions=True)

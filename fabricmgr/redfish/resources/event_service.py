@@ -19,11 +19,13 @@ from fabricmgr.store.tx import Tx
 _MESSAGE_ID = re.compile(r"[A-Za-z][A-Za-z0-9]*(\.\d+\.\d+)?\.[A-Za-z][A-Za-z0-9]*\Z")
 TYPES = (
     "AddressPool",
+    "Certificate",
     "ComputerSystem",
     "Endpoint",
     "EventDestination",
     "EventService",
     "Fabric",
+    "Manager",
     "ManagerAccount",
     "Role",
     "ServiceRoot",

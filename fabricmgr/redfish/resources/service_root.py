@@ -21,7 +21,7 @@ class Root:
 
 
 async def get(ask: Ask) -> Root:
-    async with ask.database.read() as tx:
+    async with ask.database.look() as tx:
         return Root(await installation.get(tx))
 
 
@@ -38,6 +38,8 @@ def body(root: Root) -> Json:
         "Fabrics": {"@odata.id": "/redfish/v1/Fabrics"},
         "Systems": {"@odata.id": "/redfish/v1/Systems"},
         "AccountService": {"@odata.id": "/redfish/v1/AccountService"},
+        "Managers": {"@odata.id": "/redfish/v1/Managers"},
+        "CertificateService": {"@odata.id": "/redfish/v1/CertificateService"},
         "JsonSchemas": {"@odata.id": "/redfish/v1/JsonSchemas"},
         "Registries": {"@odata.id": "/redfish/v1/Registries"},
         "SessionService": {"@odata.id": "/redfish/v1/SessionService"},
