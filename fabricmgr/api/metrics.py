@@ -16,12 +16,9 @@ from prometheus_client.registry import Collector
 
 from fabricmgr import metrics
 from fabricmgr.domain.errors import FabricError
-from fabricmgr.domain.page import LARGEST_LIMIT, Page
-from fabricmgr.domain.pool import Pool, PoolFilter
-from fabricmgr.metrics import Query
-from fabricmgr.services import pools
-from fabricmgr.store import gauges
-from fabricmgr.store.tx import Database, Tx
+from fabricmgr.services import gauges
+from fabricmgr.services.gauges import Samples
+from fabricmgr.store.tx import Database
 from fabricmgr.web.asgi import Receive, Scope, Send
 from fabricmgr.web.responses import Answer, send_answer
 
@@ -29,9 +26,6 @@ log = logging.getLogger(__name__)
 
 KEPT = 10.0  # seconds
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-_STATES = ("total", "held", "reserved", "cooling", "idle", "free")
-
-Samples = list[tuple[Query, tuple[str, ...], float]]
 
 
 @dataclass
@@ -60,40 +54,11 @@ class Scrape:
     async def _asked(self) -> Samples:
         try:
             async with self.database.read() as tx:
-                found = await ask(tx, self.clock())
+                found = await gauges.ask(tx, self.clock())
         except FabricError as error:
             log.info("gauges could not be asked", extra={"reason": str(error)})
             return [(metrics.GAUGES_FRESH, (), 0.0)]
         return [*found, (metrics.GAUGES_FRESH, (), 1.0)]
-
-
-async def ask(tx: Tx, now: datetime) -> Samples:
-    """Every gauge."""
-    found: Samples = []
-    for pool in await _pools(tx):
-        for usage in await pools.usage_of(tx, pool, now):
-            found += [(metrics.POOL_ADDRESSES, (pool.name, usage.family.label, s), float(getattr(usage, s))) for s in _STATES]
-    found += [(metrics.POOL_UNCLAIMED, (row.pool, f"IPv{row.family}"), row.blocks) for row in await gauges.unclaimed(tx)]
-    found += [(metrics.POOL_BLOCKS, (row.pool, row.state), row.blocks) for row in await gauges.blocks(tx)]
-    found += [(metrics.NODES, (row.cluster, row.state), row.nodes) for row in await gauges.nodes(tx)]
-    for row in await gauges.trails(tx, now):
-        found.append((metrics.NODE_TRAIL, (row.cluster, row.node), row.seconds))
-        for place, count in row.free.items():
-            network, _, family = place.rpartition("/")
-            found.append((metrics.NODE_FREE, (row.cluster, row.node, network, f"IPv{family}"), count))
-    events, age = await gauges.outbox(tx, now)
-    return [*found, (metrics.OUTBOX_EVENTS, (), float(events)), (metrics.OUTBOX_AGE, (), age)]
-
-
-async def _pools(tx: Tx) -> list[Pool]:
-    found: list[Pool] = []
-    after: str | None = None
-    while True:
-        page = await pools.list_all(tx, PoolFilter(), Page(LARGEST_LIMIT, after))
-        found += page.items
-        if page.next is None:
-            return found
-        after = page.next
 
 
 def counters() -> bytes:

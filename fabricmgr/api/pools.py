@@ -12,7 +12,9 @@ from fabricmgr.domain.addresses import Prefix, parse_address, parse_prefix
 from fabricmgr.domain.errors import Invalid
 from fabricmgr.domain.names import cluster_name, pool_name
 from fabricmgr.domain.pool import (
+    CRITICAL,
     LARGEST_SCOPE,
+    WARNING,
     Pool,
     PoolBlock,
     PoolChange,
@@ -66,6 +68,8 @@ class PoolCreate(Model):
     skip_ends: bool = True
     reuse_early: bool = False
     reservations: list[ReservationCreate] = Field(default_factory=list)
+    warning: int = WARNING
+    critical: int = CRITICAL
 
 
 class PoolPatch(Model):
@@ -73,6 +77,8 @@ class PoolPatch(Model):
     skip_ends: bool | None = None
     reuse_early: bool | None = None
     draining: bool | None = None
+    warning: int | None = None
+    critical: int | None = None
 
 
 class ReservationView(View):
@@ -111,6 +117,8 @@ class PoolView(View):
     skip_ends: bool
     reuse_early: bool
     draining: bool
+    warning: int
+    critical: int
     prefixes: list[PrefixView]
     created_at: datetime
     version: int
@@ -126,6 +134,8 @@ class PoolView(View):
             skip_ends=found.skip_ends,
             reuse_early=found.reuse_early,
             draining=found.draining,
+            warning=found.warning,
+            critical=found.critical,
             prefixes=[PrefixView.of(each) for each in found.prefixes],
             created_at=found.created_at,
             version=found.version,
@@ -208,6 +218,8 @@ async def create_pool(call: Called, body: PoolCreate) -> Response:
         skip_ends=body.skip_ends,
         reuse_early=body.reuse_early,
         reservations=tuple(each.draft(f"reservations[{index}].") for index, each in enumerate(body.reservations)),
+        warning=body.warning,
+        critical=body.critical,
     )
     made = await call.run(lambda tx: pools.create(tx, draft, call.by, call.now))
     return call.shown(PoolView.of(made), made.version, location=f"/v1/pools/{made.name}")
@@ -225,7 +237,7 @@ async def change_pool(call: Called, pool: str, body: PoolPatch) -> Response:
     """Change what is named; the rest stays."""
     name, quoted = pool_name(pool), call.version("pool", pool)
     cooldown = None if body.cooldown_seconds is None else _seconds(body.cooldown_seconds)
-    wanted = PoolChange(cooldown, body.skip_ends, body.reuse_early, body.draining)
+    wanted = PoolChange(cooldown, body.skip_ends, body.reuse_early, body.draining, body.warning, body.critical)
     changed = await call.run(lambda tx: pools.change(tx, name, wanted, quoted, call.by, call.now))
     return call.shown(PoolView.of(changed), changed.version)
 

@@ -14,7 +14,7 @@ from fabricmgr.app.inside import Inside
 from fabricmgr.app.messages import Database as DatabaseOrder
 from fabricmgr.app.messages import Failed, Prepared, Serving, Waiting
 from fabricmgr.app.refusal import Refusal
-from fabricmgr.controllers import deliveries, identities, liveness, logins, retention, sweep, thresholds
+from fabricmgr.controllers import deliveries, identities, liveness, logins, retention, sweep, tasks, thresholds
 from fabricmgr.controllers.deliveries import Deliveries, Post
 from fabricmgr.controllers.leader import Duty, Leader
 from fabricmgr.controllers.outbox import positioning
@@ -64,6 +64,7 @@ def duties(database: Database, settings: ManagerSettings) -> Callable[[Leading],
             loop("blocks", partial(sweep.blocks_back, database), sweep.PERIOD),
             loop("empty central blocks", partial(thresholds.empty_central, database), thresholds.EMPTY_PERIOD),
             loop("thresholds", partial(thresholds.watch, database), thresholds.PERIOD),
+            loop("tasks", partial(tasks.work, database), tasks.PERIOD),
             loop("identities", partial(identities.forget, database), identities.PERIOD),
             loop("liveness", partial(liveness.look, database), liveness.PERIOD),
         ]

@@ -42,6 +42,10 @@ def _reservation(given: str) -> client.Json:
     return {"prefix": prefix, "reason": reason or "reserved"}
 
 
+WarningOption = Annotated[int | None, typer.Option(help="percent of what can be assigned, at which a warning is told")]
+CriticalOption = Annotated[int | None, typer.Option(help="percent of what can be assigned, at which it becomes critical")]
+
+
 @pool.command("add")
 def add(
     name: str,
@@ -53,11 +57,13 @@ def add(
     cooldown: Annotated[float | None, typer.Option(help="seconds a released address rests")] = None,
     reserve: Annotated[list[str] | None, typer.Option(help="CIDR=REASON, never handed out")] = None,
     central: Annotated[bool, typer.Option("--central", help="no blocks for nodes: every address is decided by the manager")] = False,
+    warning: WarningOption = None,
+    critical: CriticalOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a pool of one or more CIDRs."""
     drafts = [_prefix(prefix, block_length, central) for prefix in prefixes]
-    optional = {"cluster": cluster, "scope": scope, "cooldown_seconds": cooldown}
+    optional = {"cluster": cluster, "scope": scope, "cooldown_seconds": cooldown, "warning": warning, "critical": critical}
     body = {
         "name": name,
         "purpose": purpose,
@@ -95,10 +101,12 @@ def change(
     cooldown: Annotated[float | None, typer.Option(help="seconds a released address rests")] = None,
     reuse_early: Annotated[bool | None, typer.Option(help="rather than fail, take the address that has cooled longest")] = None,
     draining: Annotated[bool | None, typer.Option(help="hand out nothing more from this pool")] = None,
+    warning: WarningOption = None,
+    critical: CriticalOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Change what is named; the rest stays."""
-    optional = {"cooldown_seconds": cooldown, "reuse_early": reuse_early, "draining": draining}
+    optional = {"cooldown_seconds": cooldown, "reuse_early": reuse_early, "draining": draining, "warning": warning, "critical": critical}
     body = {field: value for field, value in optional.items() if value is not None}
     show.said(f"pool {name} changed", client.call("PATCH", client.path("pools", name), body), output)
 

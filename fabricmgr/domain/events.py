@@ -328,6 +328,41 @@ class BlockWithdrawn(DomainEvent):
     node: str
 
 
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TaskCreated(DomainEvent):
+    task: str
+    name: str
+    by: str
+
+
+@dataclass(frozen=True)
+class TaskCompleted(DomainEvent):
+    task: str
+    name: str
+    by: str
+
+
+@dataclass(frozen=True)
+class TaskFailed(DomainEvent):
+    """A step was refused; what was done before it stays."""
+
+    task: str
+    name: str
+    by: str
+
+
+@dataclass(frozen=True)
+class TaskCancelled(DomainEvent):
+    """Called off before its next step."""
+
+    task: str
+    name: str
+    by: str
+
+
 # --- accounts --------------------------------------------------------------------------------------------------------
 
 

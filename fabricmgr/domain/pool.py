@@ -23,6 +23,7 @@ from fabricmgr.domain.names import ClusterName, PoolName
 
 DEFAULT_COOLDOWN = timedelta(seconds=60)
 LONGEST_COOLDOWN = timedelta(days=7)
+WARNING, CRITICAL = 80, 95  # percent of what can be assigned, unless a pool says otherwise
 LARGEST_SCOPE = 2**31 - 2
 MOST_PREFIXES = 256  # a Range with odd ends is at most 254 CIDRs; more is a slip of the finger
 
@@ -75,7 +76,9 @@ class PoolPrefix:
 
 @dataclass(frozen=True)
 class Pool:
-    """cluster: who may use it; None: all. cooldown: rest of a released address. scope: 0, unless two address spaces are really apart."""
+    """cluster: who may use it; None: all. cooldown: rest of a released address. scope: 0, unless two address spaces are really apart.
+
+    warning, critical: percent of what can be assigned, at which it is told to run full."""
 
     id: int
     name: PoolName
@@ -89,6 +92,8 @@ class Pool:
     created_at: datetime
     version: int
     prefixes: tuple[PoolPrefix, ...] = ()
+    warning: int = WARNING
+    critical: int = CRITICAL
 
     def families(self) -> tuple[Family, ...]:
         """Those it has prefixes of."""
@@ -145,9 +150,12 @@ class PoolDraft:
     skip_ends: bool = True
     reuse_early: bool = False
     reservations: tuple[ReservationDraft, ...] = ()
+    warning: int = WARNING
+    critical: int = CRITICAL
 
     def __post_init__(self) -> None:
         check_cooldown(self.cooldown)
+        check_thresholds(self.warning, self.critical)
         if not 0 <= self.scope <= LARGEST_SCOPE:
             raise Invalid("scope", self.scope, f"a number from 0 to {LARGEST_SCOPE}")
         if len(self.prefixes) > MOST_PREFIXES:
@@ -163,12 +171,14 @@ class PoolChange:
     skip_ends: bool | None = None
     reuse_early: bool | None = None
     draining: bool | None = None
+    warning: int | None = None
+    critical: int | None = None
 
     def __post_init__(self) -> None:
         if self.cooldown is not None:
             check_cooldown(self.cooldown)
 
-    def given(self) -> dict[str, timedelta | bool]:
+    def given(self) -> dict[str, timedelta | bool | int]:
         """Field and new value of what is to change."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
@@ -226,6 +236,14 @@ def check_cooldown(cooldown: timedelta) -> None:
     """Raises Invalid."""
     if not timedelta(0) <= cooldown <= LONGEST_COOLDOWN:
         raise Invalid("cooldown", cooldown.total_seconds(), f"0 to {LONGEST_COOLDOWN.total_seconds():.0f} seconds")
+
+
+def check_thresholds(warning: int, critical: int) -> None:
+    """Raises Invalid."""
+    if not 1 <= critical <= 99:
+        raise Invalid("critical", critical, "1 to 99 percent")
+    if not 1 <= warning < critical:
+        raise Invalid("warning", warning, f"1 percent to less than the critical threshold, {critical}")
 
 
 def check_apart(prefixes: list[Prefix]) -> None:

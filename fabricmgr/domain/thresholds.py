@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from fabricmgr.domain.pool import Usage
+from fabricmgr.domain.pool import CRITICAL, WARNING, Usage
 
-THRESHOLDS = (80, 95)  # percent of what can be assigned
 CLEARED_BELOW = 5  # points under a threshold
 EXHAUSTED = 100
 
@@ -23,11 +22,13 @@ def percent_used(usage: Usage) -> int:
     return EXHAUSTED if assignable <= 0 else (usage.held + usage.cooling) * 100 // assignable
 
 
-def crossings(usage: Usage, standing: frozenset[int]) -> Crossings:
-    """standing: the marks that were crossed before. EXHAUSTED stands while nothing is free, whatever idles in nodes' blocks."""
+def crossings(usage: Usage, standing: frozenset[int], marks: tuple[int, ...] = (WARNING, CRITICAL)) -> Crossings:
+    """standing: the marks that were crossed before. marks: the pool's thresholds now; one that is no threshold any more is cleared.
+
+    EXHAUSTED stands while nothing is free, whatever idles in nodes' blocks."""
     percent = percent_used(usage)
-    raised = [mark for mark in THRESHOLDS if percent >= mark and mark not in standing]
-    cleared = [mark for mark in THRESHOLDS if percent < mark - CLEARED_BELOW and mark in standing]
+    raised = [mark for mark in marks if percent >= mark and mark not in standing]
+    cleared = [mark for mark in sorted(standing - {EXHAUSTED}) if mark not in marks or percent < mark - CLEARED_BELOW]
     if (usage.free == 0) != (EXHAUSTED in standing):
         (raised if usage.free == 0 else cleared).append(EXHAUSTED)
     return Crossings(tuple(raised), tuple(cleared))

@@ -25,6 +25,9 @@ from fabricmgr.redfish.resources.sessions import session, session_service
 from fabricmgr.redfish.resources.subscriptions import subscription
 from fabricmgr.redfish.resources.switches import switch, switch_metrics
 from fabricmgr.redfish.resources.systems import system
+from fabricmgr.redfish.resources.tasks import task_monitor, task_resource, task_service
+from fabricmgr.redfish.resources.telemetry import metric_definition, metric_report, report_definition, telemetry_service
+from fabricmgr.redfish.resources.triggers import triggers
 from fabricmgr.redfish.resources.zones import zone
 from fabricmgr.web.responses import encode
 
@@ -58,6 +61,14 @@ RESOURCES = (
     system,
     ethernet_interface,
     chassis,
+    task_service,
+    task_resource,
+    task_monitor,
+    telemetry_service,
+    metric_definition,
+    report_definition,
+    metric_report,
+    triggers,
 )
 SERVICES = {
     "Service": "/redfish/v1/",
@@ -72,6 +83,8 @@ SERVICES = {
     "Chassis": "/redfish/v1/Chassis",
     "Fabrics": "/redfish/v1/Fabrics",
     "Systems": "/redfish/v1/Systems",
+    "Tasks": "/redfish/v1/TaskService",
+    "TelemetryService": "/redfish/v1/TelemetryService",
 }
 
 

@@ -30,7 +30,7 @@ from fabricmgr.redfish import query as queries
 from fabricmgr.redfish.body import checked, parse
 from fabricmgr.redfish.errors import rendered
 from fabricmgr.redfish.pages import EVERYTHING, Pages, allowed, etag_of, may_set
-from fabricmgr.redfish.resource import Action, Ask, Made, Opening, Pieces, Place, Site, Stream, Tree
+from fabricmgr.redfish.resource import Accepted, Action, Ask, Made, Opening, Pieces, Place, Site, Stream, Tree
 from fabricmgr.web.asgi import Receive, Scope, Send
 from fabricmgr.web.edge import context, identify
 from fabricmgr.web.receiving import read_body
@@ -111,7 +111,8 @@ class Layer:
             raise NotFound("resource", heard.path)
         _check_method(heard.method, place.methods)
         _check_accept(heard, place.media_type)
-        ask = Ask(self._site, principal, _canonical(heard.path, place), place.params, self._clock(), source(scope))
+        later = "respond-async" in heard.headers.get("prefer", "")
+        ask = Ask(self._site, principal, _canonical(heard.path, place), place.params, self._clock(), source(scope), later)
         return await self._of_place(heard, place, ask, partial(read_body, scope, receive, MAX_BODY))
 
     async def _who(self, scope: Scope, heard: Heard, place: Place | None, document: Document | None) -> Principal:
@@ -153,14 +154,15 @@ class Layer:
             return await self._act(place.action, heard, place, ask, entity, read)
         query = queries.read(heard.query, collection=False)
         if heard.method == "DELETE" and place.resource.delete is not None:
-            await place.resource.delete(ask, entity, quoted)
-            return Answer(204)
+            promised = await place.resource.delete(ask, entity, quoted)
+            return Answer(204) if promised is None else _accepted(promised)
         if heard.method == "PATCH" and place.resource.patch is not None:
             raw = parse(await read(), heard.headers.get("content-type", ""))
             body = checked(raw, place.resource.patchable, place.resource.body(entity), creating=False)
             _check_properties(place, body, ask.principal, place.resource.own is not None and place.resource.own(ask.principal, entity))
             entity = await place.resource.patch(ask, entity, body, quoted)
-        return await self._shown(place, ask, entity, query)
+        answer = None if place.resource.answers is None else place.resource.answers(ask, entity)
+        return await self._shown(place, ask, entity, query) if answer is None else answer
 
     async def _begun(self, stream: Stream, heard: Heard, ask: Ask, entity: Any) -> Answer | Flow:
         opening = Opening(heard.headers, queries.of_stream(heard.query))
@@ -181,6 +183,8 @@ class Layer:
         raw = await read()
         body = checked(parse(raw, heard.headers.get("content-type", "")) if raw else {}, action.parameters, {}, creating=True)
         done = await action.run(ask, entity, body)
+        if isinstance(done, Accepted):
+            return _accepted(done)
         if isinstance(done, Made):
             return Answer(201, encode(done.entity), ((b"location", done.id.encode()), *done.headers))
         return Answer(204) if done is None else ok(done)
@@ -193,15 +197,14 @@ class Layer:
         made = await create(ask, body)
         uri = f"{ask.uri}/{made.id}"
         found = Place(place.resource, False, {})
-        shown = await self._shown(found, replace(ask, uri=uri), made.entity, EVERYTHING)
-        return Answer(201, shown.body, (*shown.headers, (b"location", uri.encode()), *made.headers))
+        page = await self._pages.resource(found, replace(ask, uri=uri), made.entity, EVERYTHING)
+        if made.warned is not None:
+            page["@Message.ExtendedInfo"] = rendered(made.warned, uri)[1]["error"]["@Message.ExtendedInfo"]
+        headers = (*_of_entity(found, made.entity), (b"location", uri.encode()), *made.headers)
+        return ok(page, 201, headers)
 
     async def _shown(self, place: Place, ask: Ask, entity: Any, query: queries.Query) -> Answer:
-        headers = _describes(place)
-        etag = etag_of(place.resource, entity)
-        if etag is not None:
-            headers = (*headers, (b"etag", etag.encode()))
-        return ok(await self._pages.resource(place, ask, entity, query), headers=headers)
+        return ok(await self._pages.resource(place, ask, entity, query), headers=_of_entity(place, entity))
 
 
 async def _flow(flow: Flow, receive: Receive, send: Send) -> None:
@@ -221,6 +224,12 @@ async def _flow(flow: Flow, receive: Receive, send: Send) -> None:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _accepted(promised: Accepted) -> Answer:
+    """202: the monitor tells how it ended (DSP0266, 12.2)."""
+    headers: Headers = ((b"location", promised.monitor.encode()), (b"retry-after", b"1"))
+    return Answer(202, encode(promised.shown), headers)
 
 
 def _precondition(heard: Heard, place: Place, entity: Any) -> int | Answer | None:
@@ -287,6 +296,11 @@ def _document(document: Document, heard: Heard) -> Answer:
 def _describes(place: Place) -> Headers:
     link = f"<{dmtf.schema_uri(place.entity)}>; rel=describedby"
     return ((b"allow", ", ".join(place.methods).encode()), (b"link", link.encode()))
+
+
+def _of_entity(place: Place, entity: Any) -> Headers:
+    etag = etag_of(place.resource, entity)
+    return _describes(place) if etag is None else (*_describes(place), (b"etag", etag.encode()))
 
 
 def refused(error: FabricError | None, path: str) -> Answer:

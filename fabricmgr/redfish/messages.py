@@ -136,6 +136,10 @@ def _subscription(about: About) -> str:
     return f"{SUBSCRIPTIONS}/{about['subscription']}"
 
 
+def _task(name: str, text: str) -> Row:
+    return Row("TaskEvent", name, ("{task}",), text, lambda about: f"/redfish/v1/TaskService/Tasks/{about['task']}", "Task")
+
+
 def _own(name: str, args: tuple[str, ...], origin: Callable[[About], str], kind: str) -> Row:
     """A message of our own registry: its text and resolution stand there."""
     published = dmtf.own_registry()["Messages"][name]
@@ -232,6 +236,10 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "ZoneCreated": (_fabric("ZoneCreated", "zone", "Zone {zone} of cluster {cluster} was made by {by}.", _group, "Zone"),),
     "ZoneChanged": (_fabric("ZoneModified", "zone", "Zone {zone} of cluster {cluster} was changed by {by}.", _group, "Zone"),),
     "ZoneDeleted": (_fabric("ZoneRemoved", "zone", "Zone {zone} of cluster {cluster} was removed by {by}.", _group, "Zone"),),
+    "TaskCreated": (_task("TaskStarted", "Task {task}, {name}, was asked for by {by}."),),
+    "TaskCompleted": (_task("TaskCompletedOK", "Task {task}, {name}, is done."),),
+    "TaskFailed": (_task("TaskAborted", "Task {task}, {name}, could not be done."),),
+    "TaskCancelled": (_task("TaskCancelled", "Task {task}, {name}, was called off by {by}."),),
     "SubscriptionCreated": (
         _resource("ResourceCreated", "Subscription {subscription} was made by {by}.", _subscription, "EventDestination"),
     ),

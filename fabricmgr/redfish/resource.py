@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from fabricmgr import dmtf
-from fabricmgr.domain.errors import Invalid
+from fabricmgr.domain.errors import FabricError, Invalid
 from fabricmgr.redfish.body import Flag, Items, Json, Kind, Number, Object, Text
 from fabricmgr.redfish.filter import Scalar
 from fabricmgr.redfish.streams import Streams
@@ -20,8 +21,15 @@ from fabricmgr.services.server_certificate import Here
 from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Database
 from fabricmgr.web.outbound import Outbound
-from fabricmgr.web.responses import Headers
+from fabricmgr.web.responses import Answer, Headers
 from fabricmgr.web.who import Principal, Who
+
+
+@dataclass
+class Kept:
+    """What never changes while a process runs, once it was asked for. installation: the UUID that clients know the service by."""
+
+    installation: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,14 @@ class Site:
     outbound: Outbound
     streams: Streams
     here: Here
+    kept: Kept = field(default_factory=Kept)
 
 
 @dataclass(frozen=True)
 class Ask:
     """A request that has found its resource: who asks, for what, at what time. params: what stood in the URI's braces.
 
+    later: the client would rather not wait (Prefer: respond-async, RFC 7240).
     equals: what members must have at these paths, where the resource's `filters` names them."""
 
     site: Site
@@ -51,6 +61,7 @@ class Ask:
     params: Mapping[str, str]
     now: datetime
     source: str = ""
+    later: bool = False
     equals: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
@@ -68,11 +79,20 @@ def texts(ask: Ask) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Made:
-    """What a POST made. headers: beside Location."""
+    """What a POST made. headers: beside Location. warned: of what the client has to mind next, in @Message.ExtendedInfo."""
 
     id: str
     entity: Any
     headers: Headers = ()
+    warned: FabricError | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What will be done later: the answer is 202. monitor: where its end is to be seen. shown: the task's page."""
+
+    monitor: str
+    shown: Json
 
 
 Get = Callable[[Ask], Awaitable[Any]]
@@ -80,7 +100,7 @@ Body = Callable[[Any], Json]
 Members = Callable[[Ask, int, int | None], Awaitable[tuple[Sequence[str], int]]]
 Load = Callable[[Ask, Sequence[str]], Awaitable[Sequence[Any]]]
 Patch = Callable[[Ask, Any, Json, int | None], Awaitable[Any]]
-Delete = Callable[[Ask, Any, int | None], Awaitable[None]]
+Delete = Callable[[Ask, Any, int | None], Awaitable[Accepted | None]]
 Create = Callable[[Ask, Json], Awaitable[Made]]
 
 
@@ -91,7 +111,7 @@ class Action:
     oem: it is ours, and lies below Actions/Oem. parameters: what the body may name (DSP0266, 7.10). described: by an ActionInfo beside."""
 
     name: str
-    run: "Callable[[Ask, Any, Json], Awaitable[Json | Made | None]]"
+    run: "Callable[[Ask, Any, Json], Awaitable[Json | Made | Accepted | None]]"
     parameters: Object = field(default_factory=lambda: Object({}))
     oem: bool = False
     described: bool = False
@@ -143,6 +163,7 @@ class Resource:
     patch, delete, create: what a client may do; patchable and creatable say what it may name.
     below: the type of the resource it lies under, where the privilege registry asks something else there.
     needs_precondition: a write without If-Match is refused (428).
+    answers: what a GET is answered with instead of a page, None for the page.
     own: whether a principal with ConfigureSelf alone may see and change this one. open_to_all: no credentials needed for GET."""
 
     schema: str
@@ -165,6 +186,7 @@ class Resource:
     below: str = ""
     needs_precondition: bool = False
     own: Callable[[Principal, Any], bool] | None = None
+    answers: "Callable[[Ask, Any], Answer | None] | None" = None
     open_to_all: bool = False
     login: bool = False
 

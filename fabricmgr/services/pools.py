@@ -28,6 +28,7 @@ from fabricmgr.domain.pool import (
     Usage,
     add_up,
     alone,
+    check_thresholds,
 )
 from fabricmgr.store import cluster_rows, pool_rows, usage_rows
 from fabricmgr.store.tx import Tx
@@ -61,8 +62,11 @@ async def list_all(tx: Tx, filters: PoolFilter, page: Page) -> Paged[Pool]:
 
 
 async def change(tx: Tx, name: PoolName, wanted: PoolChange, if_version: int | None, by: str, now: datetime) -> Pool:
-    """Raises NotFound, and VersionConflict when the caller quotes a version that is not current."""
+    """Raises NotFound, VersionConflict when the caller quotes a version that is not current, Invalid for thresholds out of order."""
     pool = await pool_rows.take(tx, name, if_version)
+    check_thresholds(
+        pool.warning if wanted.warning is None else wanted.warning, pool.critical if wanted.critical is None else wanted.critical
+    )
     differing = {field: value for field, value in wanted.given().items() if getattr(pool, field) != value}
     if not differing:
         return pool

@@ -24,7 +24,7 @@ async def watch(tx: Tx, now: datetime, page: Page) -> tuple[int, str | None]:
 
 async def _tell(tx: Tx, pool: Pool, usage: Usage, standing: frozenset[int], now: datetime) -> int:
     key = (pool.id, usage.family.value)
-    met = crossings(usage, standing)
+    met = crossings(usage, standing, (pool.warning, pool.critical))
     label, percent = usage.family.label, percent_used(usage)
     for mark in met.raised:
         if await mark_rows.raise_mark(tx, key, mark, now):

@@ -67,6 +67,8 @@ async def insert(tx: Tx, draft: PoolDraft, cluster_id: int | None, now: datetime
         "cooldown": draft.cooldown,
         "skip_ends": draft.skip_ends,
         "reuse_early": draft.reuse_early,
+        "warning": draft.warning,
+        "critical": draft.critical,
         "created_at": now,
     }
     return int(await tx.value(pool.insert().returning(pool.c.id), row))
@@ -167,4 +169,6 @@ def _pool(row: Row[Any], prefixes: list[PoolPrefix]) -> Pool:
         created_at=row.created_at,
         version=row.version,
         prefixes=tuple(prefixes),
+        warning=row.warning,
+        critical=row.critical,
     )

@@ -89,7 +89,10 @@ pool = Table(
     _flag("draining", "false"),
     _time("created_at"),
     _version(),
+    Column("warning", Integer, nullable=False, server_default=text("80")),
+    Column("critical", Integer, nullable=False, server_default=text("95")),
     UniqueConstraint("id", "scope"),
+    CheckConstraint("0 < warning and warning < critical and critical < 100", name="pool_thresholds"),
 )
 prefix = Table(
     "prefix",
@@ -472,4 +475,22 @@ zone_pool = Table(
     METADATA,
     Column("zone_id", Integer, ForeignKey("zone.id", ondelete="CASCADE"), primary_key=True),
     Column("pool_id", Integer, ForeignKey("pool.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+task = Table(
+    "task",
+    METADATA,
+    Column("id", UUID, primary_key=True),
+    _text("kind"),
+    _text("name"),
+    _json("arguments", None),
+    _json("request", None),
+    _text("asked_by"),
+    _text("state", _one_of("state", "new", "running", "cancelling", "cancelled", "completed", "failed"), default="new"),
+    Column("percent", Integer, CheckConstraint("percent between 0 and 100"), nullable=False, server_default=text("0")),
+    Column("result", JSONB),
+    _time("created_at"),
+    _time("started_at", nullable=True),
+    _time("ended_at", nullable=True),
+    _version(),
+    Index(None, "created_at", postgresql_where=text("ended_at is null")),
 )

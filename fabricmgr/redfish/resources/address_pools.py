@@ -11,7 +11,9 @@ from fabricmgr.domain.fabric import Zone
 from fabricmgr.domain.names import pool_name
 from fabricmgr.domain.page import LARGEST_LIMIT, Page
 from fabricmgr.domain.pool import (
+    CRITICAL,
     DEFAULT_COOLDOWN,
+    WARNING,
     Pool,
     PoolChange,
     PoolDraft,
@@ -24,11 +26,14 @@ from fabricmgr.domain.pool import (
     parse_prefixes,
     purpose,
 )
+from fabricmgr.domain.task import Request, TaskKind
+from fabricmgr.domain.thresholds import percent_used
 from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Flag, Items, Json, Kind, Number, Object, Text
-from fabricmgr.redfish.resource import Action, Ask, Made, Resource
+from fabricmgr.redfish.resource import Accepted, Action, Ask, Made, Resource
 from fabricmgr.redfish.resources import pool_actions
 from fabricmgr.redfish.resources.fabrics import known
+from fabricmgr.redfish.resources.tasks import later
 from fabricmgr.services import pools, zones
 from fabricmgr.store.tx import Tx
 
@@ -47,13 +52,15 @@ _RANGE = Object({"Lower": Text(), "Upper": Text()}, required=("Lower", "Upper"))
 _STANDARD = Object({"IPv4": Object(dict.fromkeys(dict.fromkeys(RANGE_OF.values()), _RANGE))})
 _PREFIX = Object({"Prefix": Text(), "BlockLength": Number(), "Central": Flag()}, required=("Prefix",))
 _RESERVATION = Object({"Prefix": Text(), "Reason": Text()}, required=("Prefix",))
-_CHANGEABLE: Mapping[str, Kind] = {"CooldownSeconds": Number(real=True), "ReuseEarly": Flag(), "Draining": Flag()}
+_THRESHOLDS: Mapping[str, Kind] = {"WarningPercent": Number(), "CriticalPercent": Number()}
+_CHANGEABLE: Mapping[str, Kind] = {"CooldownSeconds": Number(real=True), "ReuseEarly": Flag(), "Draining": Flag(), **_THRESHOLDS}
 _CREATABLE: Mapping[str, Kind] = {
     "Purpose": Text(tuple(each.value for each in Purpose)),
     "Ranges": Items(_PREFIX),
     "Reservations": Items(_RESERVATION),
     "CooldownSeconds": Number(real=True),
     "ReuseEarly": Flag(),
+    **_THRESHOLDS,
 }
 
 
@@ -119,6 +126,8 @@ def _oem(shown: Shown) -> Json:
         "CooldownSeconds": pool.cooldown.total_seconds(),
         "ReuseEarly": pool.reuse_early,
         "Draining": pool.draining,
+        "WarningPercent": pool.warning,
+        "CriticalPercent": pool.critical,
         "Usage": [_usage(each) for each in shown.usage],
         "Blocks": ids.reference(f"{ids.POOLS}/{pool.name}/Oem/FabricMgr/Blocks"),
         "Allocations": ids.reference(f"{ids.POOLS}/{pool.name}/Oem/FabricMgr/Allocations"),
@@ -132,7 +141,8 @@ def _range(prefix: PoolPrefix) -> Json:
 
 def _usage(usage: Usage) -> Json:
     counts = ("total", "held", "reserved", "cooling", "idle", "free")
-    return {"Family": usage.family.label, **{name.capitalize(): str(getattr(usage, name)) for name in counts}}
+    shown = {name.capitalize(): str(getattr(usage, name)) for name in counts}
+    return {"Family": usage.family.label, **shown, "UsedPercent": percent_used(usage)}
 
 
 async def create(ask: Ask, given: Json) -> Made:
@@ -163,6 +173,8 @@ def _draft(given: Json) -> PoolDraft:
         cooldown=timedelta(seconds=oem.get("CooldownSeconds", DEFAULT_COOLDOWN.total_seconds())),
         reuse_early=oem.get("ReuseEarly", False),
         reservations=tuple(kept),
+        warning=oem.get("WarningPercent", WARNING),
+        critical=oem.get("CriticalPercent", CRITICAL),
     )
 
 
@@ -187,7 +199,11 @@ async def patch(ask: Ask, shown: Shown, given: Json, version: int | None) -> Sho
     oem: Json = given.get("Oem", {}).get("FabricMgr", {})
     seconds = oem.get("CooldownSeconds")
     change = PoolChange(
-        cooldown=None if seconds is None else timedelta(seconds=seconds), reuse_early=oem.get("ReuseEarly"), draining=oem.get("Draining")
+        cooldown=None if seconds is None else timedelta(seconds=seconds),
+        reuse_early=oem.get("ReuseEarly"),
+        draining=oem.get("Draining"),
+        warning=oem.get("WarningPercent"),
+        critical=oem.get("CriticalPercent"),
     )
 
     async def use_case(tx: Tx) -> Shown:
@@ -196,23 +212,25 @@ async def patch(ask: Ask, shown: Shown, given: Json, version: int | None) -> Sho
     return await ask.database.run(use_case)
 
 
-async def delete(ask: Ask, shown: Shown, version: int | None) -> None:
+async def delete(ask: Ask, shown: Shown, version: int | None) -> Accepted | None:
+    if ask.later:
+        request = Request("DELETE", ask.uri)
+        return await later(ask, TaskKind.DELETE_POOL, f"Delete pool {shown.pool.name}", {"pool": shown.pool.name}, request)
     await ask.database.run(lambda tx: pools.delete(tx, shown.pool.name, version, ask.principal.actor, ask.now))
+    return None
 
 
-Act = Callable[[Ask, Pool, Json], Awaitable[Json | Made | None]]
+Act = Callable[[Ask, Pool, Json], Awaitable[Json | Made | Accepted | None]]
 
 
-def _act(act: Act) -> Callable[[Ask, Shown, Json], Awaitable[Json | Made | None]]:
-    async def run(ask: Ask, shown: Shown, given: Json) -> Json | Made | None:
+def _act(act: Act) -> Callable[[Ask, Shown, Json], Awaitable[Json | Made | Accepted | None]]:
+    async def run(ask: Ask, shown: Shown, given: Json) -> Json | Made | Accepted | None:
         return await act(ask, shown.pool, given)
 
     return run
 
 
-def _action(
-    name: str, act: Callable[[Ask, Pool, Json], Awaitable[Json | Made | None]], fields: Mapping[str, Kind], *required: str
-) -> Action:
+def _action(name: str, act: Act, fields: Mapping[str, Kind], *required: str) -> Action:
     return Action(f"FabricMgrAddressPool.{name}", _act(act), Object(fields, required), oem=True, described=True)
 
 

@@ -29,6 +29,7 @@ TYPES = (
     "ManagerAccount",
     "Role",
     "ServiceRoot",
+    "Task",
     "Zone",
 )
 _LONGEST = 1000  # characters of a text of a test event

@@ -7,9 +7,11 @@ from fabricmgr.domain.errors import Invalid
 from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, cluster_name, owner_name
 from fabricmgr.domain.owner import Direct
 from fabricmgr.domain.pool import Pool, PrefixDraft
+from fabricmgr.domain.task import TaskKind
 from fabricmgr.redfish.body import Json
-from fabricmgr.redfish.resource import Ask, Made
+from fabricmgr.redfish.resource import Accepted, Ask, Made
 from fabricmgr.redfish.resources.allocations import page
+from fabricmgr.redfish.resources.tasks import later, posted
 from fabricmgr.services import allocations, direct, pools
 from fabricmgr.services.attachments import LARGEST_GENERATION
 
@@ -44,10 +46,15 @@ async def release(ask: Ask, pool: Pool, given: Json) -> None:
     await direct.release(ask.site.desk, cluster, pool.name, given["Owner"], generation, ask.principal.actor)
 
 
-async def expand(ask: Ask, pool: Pool, given: Json) -> None:
+async def expand(ask: Ask, pool: Pool, given: Json) -> Accepted | None:
     """The same prefix again changes nothing."""
     draft = PrefixDraft(parse_prefix(given["Prefix"], "Prefix"), given.get("BlockLength"), given.get("Central", False))
+    if ask.later:
+        arguments = {"pool": pool.name, "prefix": str(draft.cidr), "block_length": draft.block_length, "central": draft.central}
+        request = posted(f"{ask.uri}/Actions/Oem/FabricMgrAddressPool.Expand", given)
+        return await later(ask, TaskKind.EXPAND_POOL, f"Add {draft.cidr} to pool {pool.name}", arguments, request)
     await ask.database.run(lambda tx: pools.add_prefix(tx, pool.name, draft, ask.principal.actor, ask.now))
+    return None
 
 
 def _cluster(pool: Pool, given: Json) -> ClusterName:

@@ -21,8 +21,11 @@ class Root:
 
 
 async def get(ask: Ask) -> Root:
-    async with ask.database.look() as tx:
-        return Root(await installation.get(tx))
+    kept = ask.site.kept
+    if kept.installation is None:
+        async with ask.database.look() as tx:
+            kept.installation = await installation.get(tx)
+    return Root(kept.installation)
 
 
 def body(root: Root) -> Json:
@@ -36,6 +39,8 @@ def body(root: Root) -> Json:
         "EventService": {"@odata.id": "/redfish/v1/EventService"},
         "Chassis": {"@odata.id": "/redfish/v1/Chassis"},
         "Fabrics": {"@odata.id": "/redfish/v1/Fabrics"},
+        "Tasks": {"@odata.id": "/redfish/v1/TaskService"},
+        "TelemetryService": {"@odata.id": "/redfish/v1/TelemetryService"},
         "Systems": {"@odata.id": "/redfish/v1/Systems"},
         "AccountService": {"@odata.id": "/redfish/v1/AccountService"},
         "Managers": {"@odata.id": "/redfish/v1/Managers"},

@@ -4,15 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from fabricmgr.domain.allocation import AllocationFilter
 from fabricmgr.domain.fabric import Endpoint
 from fabricmgr.domain.node import Node, NodeState
 from fabricmgr.domain.page import LARGEST_LIMIT, Page
+from fabricmgr.domain.task import Request, TaskKind
 from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Json
-from fabricmgr.redfish.resource import Ask, Resource
-from fabricmgr.services import endpoints, nodes
+from fabricmgr.redfish.resource import Accepted, Ask, Resource
+from fabricmgr.redfish.resources.tasks import later
+from fabricmgr.services import allocations, endpoints, nodes
 from fabricmgr.store.tx import Tx
 
+MOST_AT_ONCE = 1000  # addresses that a node may hold when its removal is waited for
 OEM_TYPE = "#FabricMgrComputerSystem.v1_0_0.ComputerSystem"
 STATUS: dict[NodeState, Json] = {
     NodeState.ADDED: {"State": "Absent", "Health": "OK"},
@@ -118,6 +122,25 @@ def _uuid(text: str) -> str | None:
         return None
 
 
+async def delete(ask: Ask, shown: Shown, _version: int | None) -> Accepted | None:
+    """The node is given up, then removed. A node that many pods run on takes a while, so this is not waited for then."""
+    node = shown.node
+    async with ask.database.read() as tx:
+        _, held = await allocations.some(tx, AllocationFilter(cluster=node.cluster, node=node.name), 0, 0)
+    if ask.later or held > MOST_AT_ONCE:
+        name = f"Remove node {node.name} of cluster {node.cluster}"
+        arguments = {"cluster": node.cluster, "node": node.name}
+        return await later(ask, TaskKind.REMOVE_NODE, name, arguments, Request("DELETE", ask.uri))
+
+    async def use_case(tx: Tx) -> None:
+        if node.state is not NodeState.ADDED:
+            await nodes.declare_gone(tx, node.cluster, node.name, ask.principal.actor, ask.now, "removed")
+        await nodes.remove(tx, node.cluster, node.name, ask.principal.actor, ask.now)
+
+    await ask.database.run(use_case)
+    return None
+
+
 system = Resource(
     schema="ComputerSystem",
     uri="/redfish/v1/Systems/{system_id}",
@@ -126,4 +149,5 @@ system = Resource(
     members=members,
     load=load,
     collection_name="Systems",
+    delete=delete,
 )
