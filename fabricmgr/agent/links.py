@@ -32,6 +32,7 @@ from fabricmgr.netlink.links import (
     parse_link,
     port_settings,
 )
+from fabricmgr.netlink.neighbours import forget_message
 from fabricmgr.netlink.sockets import NETFILTER, ROUTE, NetlinkSocket
 
 Address = IPv4Address | IPv6Address
@@ -165,10 +166,10 @@ def host_mac(name: str) -> str:
 
 
 def attach(kernel: Kernel, plan: AttachPlan) -> Attached:
-    """Make a pod's links: a datagram on the host, a look into its namespace, a datagram there. A failure leaves nothing.
+    """Make a pod's links: two datagrams on the host, a look into its namespace, a datagram there. A failure leaves nothing.
 
     Raises InterfaceExists, NamespaceRefused (our own namespace), KernelRefused with the step. About 2 ms."""
-    if namespace.is_own(plan.namespace):
+    if namespace.identity(plan.namespace) == namespace.identity(kernel.home):
         raise NamespaceRefused(plan.namespace_path, "it is the node's own")
     _make_pair(kernel, plan)
     try:
@@ -194,12 +195,15 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
         bridge=templates.native(_index_of(plan.bridge)),
         namespace=templates.native(plan.namespace),
     )
-    messages = [pair, message(SETLINK, 0, link_body(0, None, text(NAME, name), text(ALIAS, plan.origin.alias)))]
-    steps = [f"make {plan.ifname} and {name}", f"name {name}"]
-    messages.append(port_settings(name, plan.hairpin, plan.isolation))
-    steps.append(f"set up port {name} of {plan.bridge}")
+    # From its first datagram on, a link explains itself.
+    named = message(SETLINK, 0, link_body(0, None, text(NAME, name), text(ALIAS, plan.origin.alias)))
+    steps = [f"make {plan.ifname} and {name}", f"name {name}", f"set up port {name} of {plan.bridge}"]
     try:
-        kernel.route.exchange(messages, steps)
+        kernel.route.exchange([pair, named], steps)
+        # A bridge's port needs no address of its own. With IPv6 on when it comes up, each would put three routes into the node's table,
+        # which the kernel walks at every up and down: measured with 4,000 pods, an ADD took five times as long.
+        sysctl.attempt("1", "ipv6", "conf", name, "disable_ipv6")
+        kernel.route.exchange([port_settings(name, plan.hairpin, plan.isolation)], steps[2:])
     except KernelRefused as refused:
         if refused.step != steps[0]:
             delete_link(kernel.route, name)
@@ -208,9 +212,6 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
         elif refused.errno == EXFULL:
             raise KernelRefused(refused.step, EXFULL, f"bridge {plan.bridge} has as many ports as a bridge can have (1023)") from None
         raise
-    # A bridge's port needs no address of its own. With IPv6 on, each would put three routes into the node's table, which the kernel walks
-    # at every up and down: measured with 4,000 pods, an ADD took five times as long.
-    sysctl.attempt("1", "ipv6", "conf", name, "disable_ipv6")
 
 
 def _fill_pod(kernel: Kernel, plan: AttachPlan) -> bool:
@@ -318,7 +319,12 @@ def detach(kernel: Kernel, name: str, descriptor: int | None = None, identity: n
         message(SETLINK, 0, link_body(link.index, None, text(NAME, _waiting(link.index)))),
     ]
     steps = [f"take {name} off its bridge", f"take {name} down", f"rename {name}"]
-    kernel.route.exchange(messages, steps, ignore=_NOT_THERE)
+    # Its MAC may have been one of its own, and the next owner's is another: the node would talk to the old one for up to a minute.
+    origin = parse_alias(link.alias)
+    gone = origin.addresses if origin is not None and link.master else ()
+    messages += [forget_message(link.master, address) for address in gone]
+    steps += [f"forget the neighbour {address}" for address in gone]
+    kernel.route.exchange(messages, steps, ignore=_NOT_THERE | {ENOENT})
     return True
 
 

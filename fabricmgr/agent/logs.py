@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 # What every record has; the rest is an event's own fields.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_JSON = json.JSONEncoder(default=str)
+
 
 def fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _USUAL}
@@ -22,7 +24,7 @@ class JsonLines(logging.Formatter):
         line |= fields(record)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _JSON.encode(line)
 
 
 class TextLines(logging.Formatter):
@@ -36,6 +38,8 @@ class TextLines(logging.Formatter):
 
 def start(form: str, level: str) -> None:
     """Log to stderr. The HTTP client's own lines are left out: each call would be one."""
+    # No line shows them, and each is asked for at every line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

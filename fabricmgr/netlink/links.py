@@ -150,13 +150,15 @@ def _delete(sock: NetlinkSocket, body: bytes, step: str) -> bool:
 
 
 def port_settings(name: str, hairpin: bool, isolated: bool) -> bytearray:
-    """Set a bridge port's flags, by the link's name. What a pod floods stays with the host; what the host floods reaches every port.
+    """Take a bridge port up and set its flags, by the link's name.
 
+    What a pod floods stays with the host; what the host floods reaches every port.
     Pods are routed, so none needs another's broadcasts; and with a thousand of them each neighbour discovery would be copied to all:
     measured, an ADD then took ten times as long."""
     floods = u8(PORT_MULTICAST, 0) + u8(PORT_BROADCAST, 0)
     flags = nest(INFO_SLAVE_DATA, u8(PORT_HAIRPIN, hairpin), u8(PORT_ISOLATED, isolated), floods)
-    return message(NEWLINK, 0, link_body(0, None, text(NAME, name), nest(LINKINFO, text(INFO_SLAVE_KIND, "bridge"), flags)))
+    port = nest(LINKINFO, text(INFO_SLAVE_KIND, "bridge"), flags)
+    return message(NEWLINK, 0, link_body(0, True, text(NAME, name), port))
 
 
 def add_address(sock: NetlinkSocket, link: Link, address: Interface) -> None:

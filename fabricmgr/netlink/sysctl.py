@@ -31,7 +31,7 @@ def ensure(value: str, *path: str) -> bool:
 def attempt(value: str, *path: str) -> bool:
     """Make it so where the kernel has it and lets us; False where not. For what makes things better and not possible."""
     try:
-        descriptor = os.open(_ROOT.joinpath(*path), os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = os.open("/".join((str(_ROOT), *path)), os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

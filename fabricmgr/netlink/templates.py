@@ -56,9 +56,9 @@ def native(number: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def veth_template(ifname: str, group: int) -> Template:
-    """Make a pair in one message: the host end up on its bridge, the other inside the pod's namespace.
+    """Make a pair in one message: the host end on its bridge, the other inside the pod's namespace, both down.
 
-    The pod's end cannot be up yet: the kernel refuses that with ENOTCONN. Values: name, host_mac, pod_mac, mtu, bridge, namespace."""
+    Values: name, host_mac, pod_mac, mtu, bridge, namespace."""
     data = encode_veth(_MARK_NAME, _MARK_HOST_MAC, _MARK_BRIDGE, group, ifname, _MARK_POD_MAC, _MARK_MTU, _MARK_FD)
     marks = {
         "name": (_MARK_NAME.encode(), 1),
@@ -107,7 +107,7 @@ def encode_veth(name: str, host_mac: str, bridge: int, group: int, ifname: str, 
         *queues,
         ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", pair)]}),
     ]
-    return _encode(ifinfmsg(), NEWLINK, _CREATE, {"flags": UP, "change": UP}, attrs)
+    return _encode(ifinfmsg(), NEWLINK, _CREATE, {}, attrs)
 
 
 def encode_address(index: int, address: HostAddress) -> bytes:

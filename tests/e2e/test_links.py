@@ -207,7 +207,7 @@ def test_a_failure_in_the_pod_leaves_nothing(node: Namespace, pod_ns: MakePod, s
     assert "eth0" not in links_of(pod)
 
 
-@pytest.mark.parametrize("at", range(1, 6))
+@pytest.mark.parametrize("at", range(1, 7))
 def test_an_agent_that_dies_at_any_message_leaves_what_it_can_find_again(node: Namespace, pod_ns: MakePod, at: int) -> None:
     pod = pod_ns()
 

@@ -84,7 +84,7 @@ def test_pyroute2_reads_port_settings_as_they_were_meant(index: int, name: str, 
     message.decode()
 
     port = message.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_SLAVE_DATA")
-    assert message.get_attr("IFLA_IFNAME") == name
+    assert (message.get_attr("IFLA_IFNAME"), message["flags"], message["change"]) == (name, 1, 1)
     assert (port.get_attr("IFLA_BRPORT_MODE"), port.get_attr("IFLA_BRPORT_ISOLATED")) == (hairpin, isolated)
     assert (port.get_attr("IFLA_BRPORT_MCAST_FLOOD"), port.get_attr("IFLA_BRPORT_BCAST_FLOOD")) == (0, 0)
 
