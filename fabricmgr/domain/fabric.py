@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from fabricmgr.domain.errors import Invalid
 from fabricmgr.domain.events import Json
@@ -144,6 +145,7 @@ def check_description(text: str) -> None:
         raise Invalid("Description", text, f"at most {_DESCRIPTION_LENGTH} printable characters")
 
 
+@lru_cache(maxsize=8192)
 def safe(name: str) -> str:
     """A name that a kernel or a switch gave, for an id: letters, digits, '.' and '-' stay, '/' becomes '-', else hex behind '_'."""
     return "".join(

@@ -28,11 +28,16 @@ async def ports(tx: Tx, switch: str) -> list[Port]:
     return await switch_rows.ports(tx, switch)
 
 
+async def port_names(tx: Tx, switch: str) -> list[str]:
+    """Of a switch, in the same order. Raises NotFound."""
+    return await switch_rows.port_names(tx, switch)
+
+
 async def port(tx: Tx, switch: str, label: str) -> Port:
     """By the name that is safe in an id. Raises NotFound."""
-    for each in await switch_rows.ports(tx, switch):
-        if safe(each.name) == label:
-            return each
+    for each in await switch_rows.port_names(tx, switch):
+        if safe(each) == label:
+            return await switch_rows.one_port(tx, switch, each)
     raise NotFound("port", f"{label} of switch {switch}")
 
 

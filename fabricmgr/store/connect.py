@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import asyncpg
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from fabricmgr.domain.errors import DatabaseUnavailable, DatabaseUnsuitable
@@ -94,16 +95,28 @@ async def _keep(connection: object) -> None:
     del connection
 
 
-def create_engine(url: str, name: str, *, size: int, limits: Limits = WRITER, turn: float = TURN) -> AsyncEngine:
+def create_engine(url: str, name: str, *, size: int, limits: Limits = WRITER, turn: float = TURN, looks: bool = False) -> AsyncEngine:
     """SQLAlchemy over the same driver. asyncpg reads the address itself, so that both understand every form of it alike.
 
-    turn: seconds a caller waits for one of `size` connections."""
+    turn: seconds a caller waits for one of `size` connections. looks: its sessions cannot write, and each statement is by itself."""
+    given = arguments(url, name, limits)
+    more: dict[str, Any] = {}
+    if looks:
+        given["server_settings"] = {**given["server_settings"], "default_transaction_read_only": "on"}
+        more = {"isolation_level": "AUTOCOMMIT"}
 
     async def fresh() -> Connection:
-        return await asyncpg.connect(**arguments(url, name, limits))
+        return await asyncpg.connect(**given)
 
     return create_async_engine(
-        "postgresql+asyncpg://", async_creator=fresh, pool_size=size, max_overflow=0, pool_timeout=turn, pool_pre_ping=False
+        "postgresql+asyncpg://",
+        async_creator=fresh,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=turn,
+        pool_pre_ping=False,
+        json_deserializer=msgspec.json.decode,
+        **more,
     )
 
 

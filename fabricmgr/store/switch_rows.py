@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, bindparam, func, select
 
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.fabric import Port, Switch
@@ -11,6 +11,15 @@ from fabricmgr.store.tables import port, switch
 from fabricmgr.store.tx import Tx
 
 _PORTS = select(port, switch.c.name.label("switch")).join(switch, switch.c.id == port.c.switch_id)
+# Built once: building a statement costs as much as running it.
+_OF_SWITCH = _PORTS.where(switch.c.name == bindparam("switch_name")).order_by(port.c.place, port.c.name)
+_NAMED = _PORTS.where(switch.c.name == bindparam("switch_name"), port.c.name == bindparam("port_name"))
+_NAMES = (
+    select(port.c.name)
+    .join(switch, switch.c.id == port.c.switch_id)
+    .where(switch.c.name == bindparam("switch_name"))
+    .order_by(port.c.place, port.c.name)
+)
 
 
 async def names(tx: Tx) -> list[str]:
@@ -33,10 +42,26 @@ async def get(tx: Tx, name: str) -> Switch:
 
 async def ports(tx: Tx, name: str) -> list[Port]:
     """All of a switch, in the order of its front. Raises NotFound."""
-    found = [_port(row) for row in await tx.all(_PORTS.where(switch.c.name == name).order_by(port.c.place, port.c.name))]
+    found = [_port(row) for row in await tx.all(_OF_SWITCH, {"switch_name": name})]
     if not found:
         await get(tx, name)
     return found
+
+
+async def port_names(tx: Tx, name: str) -> list[str]:
+    """Of a switch, in the order of its front. Raises NotFound."""
+    found = [row.name for row in await tx.all(_NAMES, {"switch_name": name})]
+    if not found:
+        await get(tx, name)
+    return found
+
+
+async def one_port(tx: Tx, name: str, port_name: str) -> Port:
+    """Of a switch. Raises NotFound."""
+    row = await tx.first(_NAMED, {"switch_name": name, "port_name": port_name})
+    if row is None:
+        raise NotFound("port", f"{port_name} of switch {name}")
+    return _port(row)
 
 
 async def neighbours(tx: Tx, macs: Iterable[str]) -> list[Port]:

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 from fabricmgr.domain.errors import AlreadyExists, Busy, DatabaseUnavailable, InUse, PrefixOverlap
 from fabricmgr.domain.events import ClusterCreated, ClusterDeleted
@@ -215,3 +216,16 @@ async def test_a_caller_that_gets_no_connection_is_told_so_and_the_others_go_on(
 
     assert await backend(database) > 0
     await database.close()
+
+
+async def test_a_look_sees_what_is_committed_and_can_change_nothing(database_url: str) -> None:
+    async with opened(database_url) as database:
+        await database.run(lambda tx: insert_cluster(tx, "east"))
+
+        async with database.look() as tx:
+            seen = await tx.all(select(cluster.c.name))
+        with pytest.raises(DBAPIError, match="read-only"):
+            async with database.look() as tx:
+                await insert_cluster(tx, "west")
+
+    assert "east" in [row.name for row in seen]

@@ -34,12 +34,12 @@ _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\Z")
 
 async def get(ask: Ask) -> Port:
     known(ask.params["fabric_id"])
-    async with ask.database.read() as tx:
+    async with ask.database.look() as tx:
         return await switches.port(tx, ask.params["switch_id"], ask.params["port_id"])
 
 
 async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Port]:
-    async with ask.database.read() as tx:
+    async with ask.database.look() as tx:
         found = {safe(each.name): each for each in await switches.ports(tx, ask.params["switch_id"])}
     for each in wanted:
         if each not in found:
@@ -49,8 +49,8 @@ async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Port]:
 
 async def members(ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
     known(ask.params["fabric_id"])
-    async with ask.database.read() as tx:
-        found = [safe(each.name) for each in await switches.ports(tx, ask.params["switch_id"])]
+    async with ask.database.look() as tx:
+        found = [safe(each) for each in await switches.port_names(tx, ask.params["switch_id"])]
     return found[skip:][:top], len(found)
 
 
