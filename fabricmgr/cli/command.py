@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from fabricmgr.cli import accounts, allocations, clusters, events, nodes, pools
+from fabricmgr.cli import accounts, allocations, clusters, events, fabric, nodes, pools
 from fabricmgr.cli.failure import Failure
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Ask and tell the Fabric Manager.")
@@ -14,6 +14,8 @@ app.command("logout")(accounts.log_out)
 app.command("who-had")(allocations.who_had)
 app.add_typer(clusters.cluster, name="cluster")
 app.add_typer(clusters.network, name="network")
+app.add_typer(fabric.endpoint, name="endpoint")
+app.add_typer(fabric.zone, name="zone")
 app.add_typer(pools.pool, name="pool")
 app.add_typer(nodes.node, name="node")
 app.add_typer(allocations.allocation, name="allocation")

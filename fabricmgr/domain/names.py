@@ -45,6 +45,11 @@ def pool_name(text: str, field: str = "pool") -> PoolName:
     return PoolName(_subdomain(field, text))
 
 
+def zone_name(text: str, field: str = "zone") -> str:
+    """Parse the name of a zone in its cluster. Raises Invalid."""
+    return _subdomain(field, text)
+
+
 def network_name(text: str, field: str = "network") -> NetworkName:
     """Parse a network's name: the `name` of a CNI configuration (CNI SPEC 1.1.0, section 1). Raises Invalid."""
     return NetworkName(_cni(field, text))

@@ -42,12 +42,12 @@ async def of_node(tx: Tx, node_id: int) -> list[Endpoint]:
     return await endpoint_rows.every(tx, of_node=node_id)
 
 
-async def change(tx: Tx, name: str, description: str, if_version: int | None, by: str, now: datetime) -> Endpoint:
+async def change(tx: Tx, name: str, description: str | None, if_version: int | None, by: str, now: datetime) -> Endpoint:
     """A NIC that nobody named is named by this, as it was called before. Raises NotFound, VersionConflict, Invalid."""
-    check_description(description)
     found = await take(tx, name, if_version)
-    if found.description == description:
+    if description is None or found.description == description:
         return found
+    check_description(description)
     endpoint_id = await claim(tx, found, by, now)
     await endpoint_rows.change(tx, [endpoint_id], description=description)
     tx.emit(EndpointChanged(name, ("description",), by))

@@ -112,6 +112,8 @@ def _pod_body(found: Allocation) -> Json:
         "Name": f"Host end of {found.namespace}/{found.pod}" if found.pod else f"Host end of container {found.container}",
         "EthernetInterfaceType": "Virtual",
         "InterfaceEnabled": True,
+        # An agent that finds the link gone reports the address released, and this page goes with it.
+        "LinkStatus": "LinkUp",
         "Status": {"State": "Enabled", "Health": "OK"},
         "StatelessAddressAutoConfig": {"IPv4AutoConfigEnabled": False, "IPv6AutoConfigEnabled": False},
         **_addresses([ip_interface(each.address) for each in found.addresses]),

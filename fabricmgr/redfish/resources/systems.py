@@ -1,5 +1,6 @@
 """Systems: every node as a ComputerSystem (DSP0268, ComputerSystem). Agents do not say whether a node is a virtual machine."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -48,8 +49,10 @@ async def get(ask: Ask) -> Shown:
 async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Shown]:
     async with ask.database.read() as tx:
         by_id = {ids.system_id(each.cluster, each.name): each for each in await all_nodes(tx)}
-        places = await endpoints.list_all(tx)
-    return [Shown(by_id[each], [place for place in places if place.node_id == by_id[each].id]) for each in wanted if each in by_id]
+        places: dict[int, list[Endpoint]] = defaultdict(list)
+        for place in await endpoints.list_all(tx):
+            places[place.node_id].append(place)
+    return [Shown(by_id[each], places[by_id[each].id]) for each in wanted]
 
 
 async def all_nodes(tx: Tx) -> list[Node]:

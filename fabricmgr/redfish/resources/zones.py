@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from fabricmgr.domain.errors import InUse, Invalid, MissingField, NotFound, NotWritable, VersionConflict
 from fabricmgr.domain.fabric import ZoneChange
-from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, cluster_name
+from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, cluster_name, zone_name
 from fabricmgr.domain.page import LARGEST_LIMIT, Page
 from fabricmgr.domain.pool import PoolFilter
 from fabricmgr.redfish import ids
@@ -116,11 +116,11 @@ def body(shown: Shown) -> Json:
 async def create(ask: Ask, given: Json) -> Made:
     """A ZoneOfZones is a cluster. A ZoneOfEndpoints lies in the one that ContainedByZones names, or in the default cluster."""
     known(ask.params["fabric_id"])
-    links, kind, name = given.get("Links", {}), given.get("ZoneType", GROUP), cluster_name(given["Name"], "Name")
+    links, kind, name = given.get("Links", {}), given.get("ZoneType", GROUP), zone_name(given["Name"], "Name")
     if kind == CLUSTER:
         if links:
             raise Invalid("Links", sorted(links), "nothing: what lies in a zone of zones names it in ContainedByZones")
-        await ask.database.run(lambda tx: clusters.create(tx, name, ask.principal.actor, ask.now))
+        await ask.database.run(lambda tx: clusters.create(tx, cluster_name(name), ask.principal.actor, ask.now))
         return await _made(ask, name)
     around = [ids.last(each) for each in links.get("ContainedByZones", [])] or [DEFAULT_CLUSTER]
     if len(around) != 1:
