@@ -280,6 +280,21 @@ def wait_for_rest(subject: Subject, container: str, pod: Namespace, keys: dict[s
     return succeeded(printed)
 
 
+def test_an_address_is_believed_again_whose_former_owner_had_a_mac_of_its_own(ours: Shim, pod_ns: MakePod) -> None:
+    """The node has a warm neighbour entry of the former owner. Another pod keeps the bridge's carrier, whose loss would empty them all."""
+    (keeper, keeper_pod), first, second = [(ours.container(), pod_ns()) for _ in range(3)]
+    succeeded(ours.add(keeper, keeper_pod, "four"))
+    address = addresses(succeeded(ours.add(*first, "four", runtimeConfig={"mac": "02:11:22:33:44:66"})))[0]
+    assert ours.node.ping(address)
+    assert ours.delete(first[0], first[1].path, "four").exit == 0
+
+    wait_for_rest(ours, *second, {"runtimeConfig": {"ips": [address]}})
+
+    assert ours.node.ping(address)
+    for container, pod in (second, (keeper, keeper_pod)):
+        assert ours.delete(container, pod.path, "four").exit == 0
+
+
 def test_an_address_outside_the_network_is_refused(subject: Subject, pod_ns: MakePod) -> None:
     container = subject.container()
 
