@@ -369,6 +369,7 @@ async def test_an_account_that_must_change_its_password_gets_nothing_else(databa
         refusal = await client.get(POOLS, headers=token)
 
         assert login.status_code == 201
+        assert login.json()["@Message.ExtendedInfo"][0]["MessageId"].endswith(".PasswordChangeRequired")
         assert (refusal.status_code, message_of(refusal)) == (403, "PasswordChangeRequired")
         assert (await client.delete(login.headers["location"], headers=token)).status_code == 204
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from fabricmgr.domain.account import Session
-from fabricmgr.domain.errors import NotFound
+from fabricmgr.domain.errors import NotFound, PasswordChangeRequired
 from fabricmgr.domain.page import LARGEST_LIMIT, Page
 from fabricmgr.redfish.body import Json, Object, Text
 from fabricmgr.redfish.resource import Ask, Made, Resource
@@ -72,7 +72,8 @@ def body(session: Session) -> Json:
 async def create(ask: Ask, given: Json) -> Made:
     who = await ask.site.gate.authenticate(given["UserName"], given["Password"], ask.source, ask.now)
     opened, token = await ask.database.run(lambda tx: sessions.open_session(tx, who, ask.source, ask.now))
-    return Made(str(opened.id), opened, ((b"x-auth-token", token.encode()),))
+    warned = PasswordChangeRequired(who.name) if who.must_change else None
+    return Made(str(opened.id), opened, ((b"x-auth-token", token.encode()),), warned)
 
 
 async def delete(ask: Ask, session: Session, _version: int | None) -> None:
