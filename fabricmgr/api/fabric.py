@@ -168,24 +168,24 @@ async def create_zone(call: Called, cluster: str, body: ZoneCreate) -> Response:
 @router.get("/v1/clusters/{cluster}/zones/{zone}", response_model=ZoneView)
 async def show_zone(call: Called, cluster: str, zone: str) -> Response:
     """One group of endpoints."""
-    found = await call.read(lambda tx: zones.get(tx, cluster_name(cluster), zone))
+    found = await call.read(lambda tx: zones.get(tx, cluster_name(cluster), zone_name(zone)))
     return call.shown(ZoneView.of(found), found.version)
 
 
 @router.patch("/v1/clusters/{cluster}/zones/{zone}", response_model=ZoneView)
 async def change_zone(call: Called, cluster: str, zone: str, body: ZonePatch) -> Response:
     """Change what is named; a list that is given replaces the one before."""
-    where, quoted = cluster_name(cluster), call.version("zone", zone)
+    where, name, quoted = cluster_name(cluster), zone_name(zone), call.version("zone", zone)
     wanted = ZoneChange(body.description, _names(body.endpoints), _names(body.pools))
-    changed = await call.run(lambda tx: zones.change(tx, where, zone, wanted, quoted, call.by, call.now))
+    changed = await call.run(lambda tx: zones.change(tx, where, name, wanted, quoted, call.by, call.now))
     return call.shown(ZoneView.of(changed), changed.version)
 
 
 @router.delete("/v1/clusters/{cluster}/zones/{zone}", status_code=204)
 async def delete_zone(call: Called, cluster: str, zone: str) -> Response:
     """Remove a group; its endpoints stay, in no zone."""
-    where, quoted = cluster_name(cluster), call.version("zone", zone)
-    await call.run(lambda tx: zones.delete(tx, where, zone, quoted, call.by, call.now))
+    where, name, quoted = cluster_name(cluster), zone_name(zone), call.version("zone", zone)
+    await call.run(lambda tx: zones.delete(tx, where, name, quoted, call.by, call.now))
     return gone()
 
 

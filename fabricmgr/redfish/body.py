@@ -1,6 +1,7 @@
 """Bodies of POST and PATCH: what a resource lets a client set, and how a wrong one is named (DSP0266, 7.6 and 7.9)."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -94,6 +95,9 @@ class Words:
             raise WrongType(where, "(not shown)", "an object of strings")
 
 
+_URI = re.compile(r"[A-Za-z0-9._~:@/\-]{1,1000}\Z")  # nothing of ours is percent-encoded
+
+
 @dataclass(frozen=True)
 class Link:
     """A reference to a resource below one of these URIs."""
@@ -103,7 +107,8 @@ class Link:
     def check(self, where: str, value: object) -> None:
         if not isinstance(value, dict) or not isinstance(value.get("@odata.id"), str):
             raise WrongType(where, value, 'an object such as {"@odata.id": "..."}')
-        if not value["@odata.id"].startswith(tuple(f"{uri}/" for uri in self.below)):
+        link = value["@odata.id"]
+        if not link.startswith(tuple(f"{uri}/" for uri in self.below)) or not _URI.match(link):
             raise Invalid(f"{where}/@odata.id", value["@odata.id"], f"the URI of a resource below {' or '.join(self.below)}")
 
 

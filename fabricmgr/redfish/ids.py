@@ -2,6 +2,8 @@
 
 Names of clusters, nodes, pools and zones are lower case with '-' and '.', so '_' and capitals keep parts of an id apart."""
 
+from uuid import UUID
+
 from fabricmgr.domain.addresses import Prefix, parse_prefix
 from fabricmgr.domain.errors import Invalid, NotFound
 from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, NodeName, cluster_name, node_name
@@ -46,6 +48,17 @@ def prefix_of(text: str, kind: str) -> Prefix:
     except Invalid:
         raise NotFound(kind, text) from None
     if prefix_id(found) != text:
+        raise NotFound(kind, text)
+    return found
+
+
+def uuid_of(text: str, kind: str) -> UUID:
+    """The UUID behind an id, which is spelt in one way only. Raises NotFound."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        raise NotFound(kind, text) from None
+    if str(found) != text:
         raise NotFound(kind, text)
     return found
 

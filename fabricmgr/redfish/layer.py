@@ -16,6 +16,7 @@ from fabricmgr import dmtf
 from fabricmgr.domain.errors import (
     FabricError,
     Forbidden,
+    Invalid,
     MethodNotAllowed,
     MethodUnknown,
     NotAcceptable,
@@ -142,7 +143,7 @@ class Layer:
         # The entity is looked up before the privilege is decided only where owning it may be the privilege.
         if place.resource.own is None:
             _check_privilege(place, heard.method, ask.principal, own=False)
-        entity = await place.resource.get(ask)
+        entity = await _found(place, ask)
         if place.resource.own is not None:
             _check_privilege(place, heard.method, ask.principal, own=place.resource.own(ask.principal, entity))
         if place.stream is not None:
@@ -224,6 +225,14 @@ async def _flow(flow: Flow, receive: Receive, send: Send) -> None:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _found(place: Place, ask: Ask) -> Any:
+    """The entity. An id that cannot be is one that is not there. Raises NotFound."""
+    try:
+        return await place.resource.get(ask)
+    except Invalid:
+        raise NotFound("resource", ask.uri) from None
 
 
 def _accepted(promised: Accepted) -> Answer:

@@ -13,6 +13,7 @@ Json = dict[str, Any]
 
 SUPPORTED = ("only", "$expand", "$filter", "$select", "$skip", "$top")
 MAX_LEVELS = 3
+LONGEST_NUMBER = 9  # digits
 # As the service root announces it; what is announced works on every resource, the rest is answered with 501.
 FEATURES: Json = {
     "DeepOperations": {"DeepPATCH": False, "DeepPOST": False},
@@ -99,8 +100,8 @@ def _refuse_on_single(given: Mapping[str, str]) -> None:
 
 def _whole(name: str, given: Mapping[str, str]) -> int:
     text = given[name]
-    if not (text.isascii() and text.isdigit()):
-        raise QueryInvalid(name, text, "a whole number, 0 or above")
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
+        raise QueryInvalid(name, text, f"a whole number, 0 or above, of at most {LONGEST_NUMBER} digits")
     return int(text)
 
 

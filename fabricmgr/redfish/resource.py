@@ -3,6 +3,7 @@
 From one declaration follow: the routes, HEAD, Allow, ETag, the collection page with its paging, privileges, and the bodies of 404, 405,
 412 and 501. `layer` does the following; nothing here answers a request."""
 
+import re
 from asyncio import Future
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,10 @@ class Kept:
     """What never changes while a process runs, once it was asked for. installation: the UUID that clients know the service by."""
 
     installation: UUID | None = None
+
+
+# What ids are made of. Nothing else gets as far as a resource, least of all to a database that takes no NUL.
+_ID = re.compile(r"[A-Za-z0-9._~:@\-]{1,300}\Z")
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,10 @@ class Ask:
 
 
 def texts(ask: Ask) -> Mapping[str, str]:
-    """What members must have at paths that hold text. Raises Invalid for a value that is none: nothing has it."""
+    """What members must have at paths that hold text. Raises Invalid for a value that no page shows: another type, no text, or a NUL."""
     for path, value in ask.equals.items():
-        if not isinstance(value, str):
-            raise Invalid(path, value, "a string")
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise Invalid(path, value, "a text that can be")
     return {path: str(value) for path, value in ask.equals.items()}
 
 
@@ -157,7 +162,9 @@ class Resource:
 
     get: the entity behind a URI, or NotFound. body: what it shows, without @odata. version: the row's, for the ETag.
     members: ids of the collection that the URI's last segment belongs to, from `skip`, at most `top`, with their total count.
-    load: the entities of some ids at once, for $expand and $filter; one by one where it is absent. page_size: None: it comes whole.
+    load: the entities of some ids at once, None for one that is gone, for $expand and $filter; one by one where it is absent.
+    page_size: None: it comes whole.
+    expanded: the collection shows its members in full, asked or not (OData.AutoExpand).
     filters: paths whose equality `members` itself looks for, by `ask.equals`; the rest of a $filter is tried on the pages.
     streams: answers without an end that lie below it.
     patch, delete, create: what a client may do; patchable and creatable say what it may name.
@@ -174,6 +181,7 @@ class Resource:
     members: Members | None = None
     load: Load | None = None
     page_size: int | None = None
+    expanded: bool = False
     filters: frozenset[str] = frozenset()
     collection_name: str = ""
     patch: Patch | None = None
@@ -315,7 +323,7 @@ class Tree:
     def _step(branch: _Branch, segment: str, params: dict[str, str]) -> _Branch | None:
         if segment in branch.literal:
             return branch.literal[segment]
-        if branch.any is None:
+        if branch.any is None or not _ID.match(segment):
             return None
         name, below = branch.any
         params[name] = segment

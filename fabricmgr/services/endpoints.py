@@ -23,6 +23,8 @@ async def create(tx: Tx, draft: EndpointDraft, by: str, now: datetime) -> Endpoi
 
 async def get(tx: Tx, name: str, *, lock: bool = False) -> Endpoint:
     """Raises NotFound."""
+    if not name.isprintable():
+        raise NotFound("endpoint", name)  # the database takes no NUL
     found = await endpoint_rows.find(tx, name, lock=lock)
     if found is None and name.count("_") >= 2:
         cluster, node, _ = name.split("_", 2)

@@ -6,7 +6,7 @@ from datetime import datetime
 from fabricmgr.domain.errors import AlreadyExists, NotFound, VersionConflict
 from fabricmgr.domain.events import ZoneChanged, ZoneCreated, ZoneDeleted
 from fabricmgr.domain.fabric import Zone, ZoneChange
-from fabricmgr.domain.names import ClusterName, PoolName
+from fabricmgr.domain.names import ClusterName, pool_name
 from fabricmgr.services import endpoints
 from fabricmgr.store import cluster_rows, endpoint_rows, pool_rows, zone_rows
 from fabricmgr.store.tx import Tx
@@ -99,7 +99,7 @@ async def _fill(tx: Tx, zone: Zone, wanted: ZoneChange, by: str, now: datetime) 
 
 
 async def _pool_ids(tx: Tx, names: Iterable[str]) -> list[int]:
-    wanted = [PoolName(each) for each in names]
+    wanted = [pool_name(each, "pools") for each in names]
     found = await pool_rows.of_names(tx, wanted)
     for each in wanted:
         if each not in found:

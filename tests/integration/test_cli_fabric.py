@@ -56,6 +56,28 @@ def test_a_change_that_quotes_an_old_version_is_refused(served: Served) -> None:
     assert admin.get("/v1/clusters/nowhere/zones").status_code == 404
 
 
+def test_names_that_cannot_be_are_refused_and_nothing_is_made(served: Served) -> None:
+    admin = served.login()
+    zones, endpoints = "/v1/clusters/default/zones", "/v1/endpoints"
+    nul = "a\0b"
+
+    answers = [
+        admin.get("/v1/endpoints/%00"),
+        admin.get(f"{zones}/%00"),
+        admin.post(zones, json={"name": nul}),
+        admin.post(zones, json={"name": "x", "endpoints": [nul]}),
+        admin.post(zones, json={"name": "x", "pools": [nul]}),
+        admin.post(zones, json={"name": "x", "description": nul}),
+        admin.post(endpoints, json={"name": nul, "node": "n1", "interface": "eth0"}),
+        admin.post(endpoints, json={"name": "x", "node": "n1", "interface": nul}),
+        admin.post(endpoints, json={"name": "x", "node": "nobody", "interface": "eth0"}),
+        admin.get("/v1/clusters/default/zones", params={"after": nul}),
+    ]
+
+    assert [each.status_code for each in answers] == [404, 404, 400, 404, 400, 400, 400, 400, 404, 200]
+    assert admin.get(zones).json()["items"] == admin.get(endpoints).json()["items"] == []
+
+
 def test_a_pools_thresholds_are_set_when_it_is_made_and_later(logged_in: Served, run: Run) -> None:
     assert run("pool", "add", "pods", "10.1.0.0/16", "--warning", "50", "--critical", "60")[0] == 0
     assert run("pool", "change", "pods", "--critical", "70")[0] == 0

@@ -271,6 +271,51 @@ async def test_a_zone_of_zones_is_a_cluster(database_url: str) -> None:
     assert message_of(unchangeable) == "PropertyNotWritable"
 
 
+@pytest.mark.parametrize("name", ["%00", "a%00b", "x" * 3000, "%FF", "%E2%98%83", "default_", "_", "default_n1_", "default_%00", "0" * 32])
+async def test_an_id_that_cannot_be_is_not_there(database_url: str, name: str) -> None:
+    async with service(database_url) as client:
+        await as_boss(client)
+        await client.post(POOLS, json=PODS)
+        await filled(database_url)
+        own = f"{POOLS}/pods/Oem/FabricMgr"
+        places = [ids.SYSTEMS, ids.CHASSIS, ids.SWITCHES, ids.ZONES, ids.ENDPOINTS, f"{own}/Blocks", f"{own}/Allocations"]
+        places += [f"{ids.SYSTEMS}/n1/EthernetInterfaces", f"{ids.SWITCHES}/leaf1/Ports", "/redfish/v1/TaskService/Tasks"]
+        places += [
+            "/redfish/v1/TaskService/TaskMonitors",
+            *(f"/redfish/v1/TelemetryService/{each}" for each in ("MetricReports", "Triggers")),
+        ]
+
+        answers = {place: (await client.get(f"{place}/{name}")).status_code for place in places}
+
+    assert answers == dict.fromkeys(places, 404)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("$skip=99999999999999999999", 400),
+        ("$top=99999999999999999999", 400),
+        ("$skip=999999999", 200),
+        ("$top=0", 200),
+        ("$filter=Owner/Pod eq '%00'", 200),
+        ("$filter=Owner/Pod eq ''", 200),
+        ("$filter=Owner/Cluster eq 'No Name'", 200),
+        ("$filter=Owner/Node eq null", 200),
+        ("$filter=Owner/Node eq 'n1' or", 400),
+    ],
+)
+async def test_odd_queries_of_a_large_collection_are_answered(database_url: str, query: str, status: int) -> None:
+    async with service(database_url) as client:
+        await as_boss(client)
+        await client.post(POOLS, json=PODS)
+        await filled(database_url)
+
+        answer = await client.get(f"{POOLS}/pods/Oem/FabricMgr/Allocations?{query}")
+
+        assert answer.status_code == status
+        assert status == 400 or answer.json()["Members"] == []
+
+
 async def filled_clusters(url: str) -> None:
     async with opened(url) as database:
         await database.run(partial(clusters.ensure_default, now=NOW))
@@ -307,6 +352,9 @@ async def filled_clusters(url: str) -> None:
         (ids.ZONES, {"Name": "racks"}, 409),
         (ids.ZONES, {"Name": "x", "ZoneType": "Default"}, 400),
         (ids.ZONES, {"Name": "x", "Links": {"Endpoints": [None]}}, 400),
+        (ids.ZONES, {"Name": "x", "Links": {"Endpoints": [{"@odata.id": f"{ids.ENDPOINTS}/a\0"}]}}, 400),
+        (ids.ZONES, {"Name": "x", "Links": {"AddressPools": [{"@odata.id": f"{POOLS}/No_Name"}]}}, 400),
+        (ids.ZONES, {"Name": "x", "Description": "a\0b"}, 400),
         (ids.ZONES, {"Name": "x", "Links": {"AddressPools": [{"@odata.id": f"{ids.ZONES}/default"}]}}, 400),
     ],
 )

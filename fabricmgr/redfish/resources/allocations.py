@@ -1,7 +1,6 @@
 """Allocations of a pool: an OEM collection, since the standard has no word for who holds an address (docs/decisions/0004)."""
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID
 
 from fabricmgr.domain.addresses import family_of
 from fabricmgr.domain.allocation import Allocation, AllocationFilter, AllocationState, HeldAddress
@@ -35,7 +34,7 @@ async def get(ask: Ask) -> Allocation:
 
 async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Allocation]:
     """Raises NotFound for the first that is not of this pool."""
-    owners = tuple(_key(each) for each in wanted)
+    owners = tuple(ids.uuid_of(each, "allocation") for each in wanted)
     async with ask.database.read() as tx:
         pool = await _pool(ask)
         found, _ = await allocations.some(tx, AllocationFilter(pool=pool, owners=owners), 0, len(owners))
@@ -62,16 +61,6 @@ async def _pool(ask: Ask) -> PoolName:
     name = pool_name(ask.params["pool_id"])
     async with ask.database.read() as tx:
         return (await pools.get(tx, name)).name
-
-
-def _key(text: str) -> UUID:
-    try:
-        found = UUID(text)
-    except ValueError:
-        raise NotFound("allocation", text) from None
-    if str(found) != text:
-        raise NotFound("allocation", text)
-    return found
 
 
 def _wanted(pool: PoolName, given: Mapping[str, str]) -> AllocationFilter:

@@ -44,7 +44,7 @@ async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Shown]:
         node = await node_of(tx, ask)
         nics = {safe(nic.name): nic for nic in _nics(node)}
         places = {each.interface: each for each in await endpoints.of_node(tx, node.id)}
-        owners = tuple(_owner(each) for each in wanted if each not in nics)
+        owners = tuple(ids.uuid_of(each, "interface") for each in wanted if each not in nics)
         pods, _ = await allocations.some(tx, _pods(node, owners), 0, len(owners)) if owners else ([], 0)
         heard = await switches.heard(tx, [nics[each].mac for each in wanted if each in nics])
     found: dict[str, Shown] = {str(each.owner): each for each in pods}
@@ -72,13 +72,6 @@ def _nics(node: Node) -> list[Nic]:
 
 def _pods(node: Node, owners: tuple[UUID, ...] | None) -> AllocationFilter:
     return AllocationFilter(cluster=node.cluster, node=node.name, kind=OwnerKind.ATTACHMENT, state=AllocationState.HELD, owners=owners)
-
-
-def _owner(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise NotFound("interface", text) from None
 
 
 def body(shown: Shown) -> Json:

@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.events import Json as Plain
 from fabricmgr.domain.task import Request, Task, TaskDraft, TaskKind, TaskState
+from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.pages import page_of
 from fabricmgr.redfish.resource import Accepted, Ask, Resource
@@ -54,7 +55,7 @@ def service_body(service: Service) -> Json:
 
 async def get(ask: Ask) -> Task:
     async with ask.database.read() as tx:
-        return await tasks.get(tx, _id(ask.params["task_id"]))
+        return await tasks.get(tx, ids.uuid_of(ask.params["task_id"], "task"))
 
 
 async def get_monitor(ask: Ask) -> Task:
@@ -65,16 +66,9 @@ async def get_monitor(ask: Ask) -> Task:
     return found
 
 
-def _id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise NotFound("task", text) from None
-
-
 async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Task]:
     async with ask.database.read() as tx:
-        return [await tasks.get(tx, _id(each)) for each in wanted]
+        return [await tasks.get(tx, ids.uuid_of(each, "task")) for each in wanted]
 
 
 async def members(ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
