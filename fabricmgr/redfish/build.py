@@ -17,6 +17,7 @@ from fabricmgr.redfish.resources.endpoints import endpoint
 from fabricmgr.redfish.resources.ethernet_interfaces import ethernet_interface
 from fabricmgr.redfish.resources.event_service import event_service
 from fabricmgr.redfish.resources.fabrics import fabric
+from fabricmgr.redfish.resources.logs import log_entry, log_service
 from fabricmgr.redfish.resources.managers import manager, network_protocol
 from fabricmgr.redfish.resources.ports import port, port_metrics
 from fabricmgr.redfish.resources.registries import json_schema, registry
@@ -41,6 +42,8 @@ RESOURCES = (
     privilege_map,
     manager,
     network_protocol,
+    log_service,
+    log_entry,
     server_certificates,
     certificate_service,
     certificate_locations,

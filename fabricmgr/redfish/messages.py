@@ -267,6 +267,11 @@ _PASSWORD = Row(
 )
 
 
+def severity_of(row: Row) -> str:
+    """Of the message that it tells."""
+    return dmtf.message(row.registry, row.name).severity
+
+
 def messages_of(event: Event) -> tuple[Message, ...]:
     """What an event is told as; nothing for one that has no row."""
     if event.what == "TestEventSubmitted":

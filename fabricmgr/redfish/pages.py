@@ -77,9 +77,10 @@ class Pages:
 
     async def collection(self, place: Place, ask: Ask, query: Query) -> Json:
         """A collection's page; with `only`, the member of a collection of one."""
-        if query.filter is not None or (query.expand is not None and query.expand.subordinate):
+        full = place.resource.expanded or (query.expand is not None and query.expand.subordinate)
+        if query.filter is not None or full:
             pages, total = await self._member_pages(place.resource, ask, query)
-            members = pages if query.expand is not None and query.expand.subordinate else [_reference(page["@odata.id"]) for page in pages]
+            members = pages if full else [_reference(page["@odata.id"]) for page in pages]
         else:
             ids, total = await _members(place.resource, ask, query.skip, query.top)
             members = [_reference(f"{ask.uri}/{each}") for each in ids]

@@ -95,11 +95,11 @@ async def account_members(ask: Ask, skip: int, top: int | None) -> tuple[Sequenc
     return names[skip:][:top], len(names)
 
 
-async def load_accounts(ask: Ask, ids: Sequence[str]) -> Sequence[Shown]:
+async def load_accounts(ask: Ask, ids: Sequence[str]) -> Sequence[Shown | None]:
     async with ask.database.read() as tx:
         found = {each.name: each for each in await whole(partial(accounts.list_all, tx))}
         locked = await accounts.locked(tx, ids, ask.site.gate.lockout, ask.now)
-    return [Shown(found[each], each in locked) for each in ids]
+    return [Shown(found[each], each in locked) if each in found else None for each in ids]
 
 
 def account_body(shown: Shown) -> Json:

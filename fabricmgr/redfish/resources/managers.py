@@ -66,6 +66,7 @@ def body(shown: Shown) -> Json:
         "ServiceEntryPointUUID": str(shown.installation),
         "Status": state,
         "NetworkProtocol": reference(f"{uri}/NetworkProtocol"),
+        "LogServices": reference(f"{uri}/LogServices"),
     }
 
 
