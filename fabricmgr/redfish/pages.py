@@ -1,7 +1,7 @@
 """What a GET shows: a resource, a collection, and what $filter, $expand and $select make of them (DSP0266, 7.3)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,7 +11,7 @@ from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.filter import Filter
 from fabricmgr.redfish.query import Expand, Query, select
 from fabricmgr.redfish.resource import Action, Ask, Place, Resource, Tree
-from fabricmgr.web.who import Principal
+from fabricmgr.web.who import Lookups, Principal
 
 EVERYTHING = Query()
 
@@ -62,11 +62,27 @@ def _held(table: list[list[str]], principal: Principal, own: bool) -> bool:
     return any(set(needed) <= held or needed == ["NoAuth"] for needed in table)
 
 
+@dataclass(frozen=True)
+class _Question:
+    """Which members a collection has. Whoever may see the collection sees the same, so who asks is no part of it."""
+
+    uri: str
+    skip: int
+    limit: int | None
+    equals: tuple[tuple[str, object], ...]
+    ask: Ask = field(compare=False)
+    resource: Resource = field(compare=False)
+
+
+Ids = tuple[Sequence[str], int]
+
+
 class Pages:
     """Pages of a tree, as one principal may see them."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
+        self._shared: Lookups[_Question, Ids] = Lookups(_asked, kept=0)
 
     async def resource(self, place: Place, ask: Ask, entity: Any, query: Query) -> Json:
         """A resource's page as the query wants it."""
@@ -82,7 +98,7 @@ class Pages:
             pages, total = await self._member_pages(place.resource, ask, query)
             members = pages if full else [_reference(page["@odata.id"]) for page in pages]
         else:
-            ids, total = await _members(place.resource, ask, query.skip, query.top)
+            ids, total = await self._members(place.resource, ask, query.skip, query.top)
             members = [_reference(f"{ask.uri}/{each}") for each in ids]
         if query.only and total == 1 and members:
             return await self._at(members[0]["@odata.id"], ask, query)
@@ -98,9 +114,12 @@ class Pages:
         return pages, total
 
     async def _some(self, resource: Resource, ask: Ask, skip: int, top: int | None) -> tuple[list[Json], int]:
-        ids, total = await _members(resource, ask, skip, top)
+        ids, total = await self._members(resource, ask, skip, top)
         entities = await self._load(resource, ask, ids)
-        return [page_of(resource, f"{ask.uri}/{each}", entity) for each, entity in zip(ids, entities, strict=True)], total
+        # A member that was removed since its id was read is not there: the collection is as it is now.
+        there = [(each, entity) for each, entity in zip(ids, entities, strict=True) if entity is not None]
+        pages = [page_of(resource, f"{ask.uri}/{each}", entity) for each, entity in there]
+        return pages, total - (len(ids) - len(pages))
 
     async def _matching(self, resource: Resource, ask: Ask, query: Query, wanted: Filter) -> tuple[list[Json], int]:
         """What the resource looks for itself comes from there; all else is tried on each page, a slice of the collection at a time."""
@@ -120,13 +139,22 @@ class Pages:
             if seen >= total or not pages:
                 return kept, found
 
+    async def _members(self, resource: Resource, ask: Ask, skip: int, top: int | None) -> Ids:
+        """Callers that wait for the same at once share one look at the database; it begins after each of them came."""
+        equals = tuple(sorted(ask.equals.items()))
+        return await self._shared.get(_Question(ask.uri, skip, _limit(resource, top), equals, ask, resource), fresh=True)
+
     async def _load(self, resource: Resource, ask: Ask, ids: Sequence[str]) -> Sequence[Any]:
+        """Their entities, None for one that was removed meanwhile."""
         if resource.load is not None:
             return await resource.load(ask, ids)
         found = []
         for each in ids:
             uri = f"{ask.uri}/{each}"
-            found.append(await resource.get(replace(ask, uri=uri, params=self._found(uri).params)))
+            try:
+                found.append(await resource.get(replace(ask, uri=uri, params=self._found(uri).params)))
+            except NotFound:
+                found.append(None)
         return found
 
     async def _expanded(self, value: Any, ask: Ask, expand: Expand, levels: int, inside_links: bool = False) -> Any:
@@ -168,10 +196,10 @@ class Pages:
         return place
 
 
-async def _members(resource: Resource, ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
-    if resource.members is None:
-        raise NotFound("resource", ask.uri)
-    return await resource.members(ask, skip, _limit(resource, top))
+async def _asked(question: _Question) -> Ids:
+    if question.resource.members is None:
+        raise NotFound("resource", question.uri)
+    return await question.resource.members(question.ask, question.skip, question.limit)
 
 
 def _limit(resource: Resource, top: int | None) -> int | None:

@@ -90,13 +90,10 @@ async def ids(tx: Tx, skip: int, top: int | None) -> tuple[list[UUID], int]:
     return await subscription_rows.ids(tx, skip, top)
 
 
-async def of_ids(tx: Tx, wanted: Sequence[UUID]) -> list[Subscription]:
-    """In that order. Raises NotFound for one that is gone."""
+async def of_ids(tx: Tx, wanted: Sequence[UUID]) -> list[Subscription | None]:
+    """In that order; None for one that is gone."""
     found = await subscription_rows.of_ids(tx, wanted)
-    for each in wanted:
-        if each not in found:
-            raise NotFound("subscription", str(each))
-    return [found[each] for each in wanted]
+    return [found.get(each) for each in wanted]
 
 
 async def change(tx: Tx, wanted: UUID, asked: SubscriptionChange, sealer: Sealer, if_version: int | None, by: str) -> Subscription:

@@ -1,6 +1,8 @@
 """A client of the stream of events, as a browser's EventSource behaves: it reads on behind the last id it saw, whatever ends its stream."""
 
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ class EventReader:
     opened: int = 0
     pings: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
+    _socket: socket.socket | None = None
     _thread: threading.Thread | None = None
 
     def start(self) -> "EventReader":
@@ -30,8 +33,11 @@ class EventReader:
         return self
 
     def stop(self) -> None:
-        """Within a ping's time."""
+        """At once: its connection is cut."""
         self._stop.set()
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
         assert self._thread is not None
         self._thread.join(30)
         assert not self._thread.is_alive(), "the reader did not end"
@@ -57,6 +63,7 @@ class EventReader:
             if answer.status_code != 200:
                 self._stop.wait(0.1)
                 return
+            self._socket = answer.extensions["network_stream"].get_extra_info("socket")
             self.opened += 1
             id_ = ""
             for line in answer.iter_lines():

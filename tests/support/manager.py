@@ -29,6 +29,7 @@ from fabricmgr.domain.account import AccountDraft, Role
 from fabricmgr.services import accounts, clusters, identity
 from fabricmgr.services.certificates import Authority
 from fabricmgr.settings import ManagerSettings
+from fabricmgr.store import account_rows
 from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Database, Tx
 from fabricmgr.store.writer import Writer
@@ -124,7 +125,7 @@ def hello(machine: str, life: str | None = None) -> Json:
 
 @contextlib.contextmanager
 def serving(
-    url: str, folder: Path, settings: ManagerSettings | None = None, mount: Callable[[Manager], None] | None = None
+    url: str, folder: Path, settings: ManagerSettings | None = None, mount: Callable[[Manager, Stores], None] | None = None
 ) -> Iterator[Served]:
     """Serve a database that has the schema. mount: adds trees, before the first request."""
     thread = _Thread(url, folder, settings or ManagerSettings(), mount)
@@ -136,7 +137,7 @@ def serving(
 
 
 class _Thread(threading.Thread):
-    def __init__(self, url: str, folder: Path, settings: ManagerSettings, mount: Callable[[Manager], None] | None) -> None:
+    def __init__(self, url: str, folder: Path, settings: ManagerSettings, mount: Callable[[Manager, Stores], None] | None) -> None:
         super().__init__(daemon=True)
         self._url, self._folder, self._settings, self._mount = url, folder, settings, mount
         self._begun = threading.Event()
@@ -181,7 +182,7 @@ class _Thread(threading.Thread):
         stores = Stores(self._url, database, writer, Sealer(hashlib.sha256(self._url.encode()).digest()))
         manager = build(stores, self._settings, clock, "test")
         if self._mount is not None:
-            self._mount(manager)
+            self._mount(manager, stores)
         authorities, tls = await self._prepare(database, stores.sealer, manager)
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))
@@ -213,7 +214,7 @@ class _Thread(threading.Thread):
 
         async def use(tx: Tx) -> Authority:
             await clusters.ensure_default(tx, clock())
-            for name, role in ACCOUNTS.items():
+            for name, role in () if await account_rows.exist(tx) else ACCOUNTS.items():  # a manager served it before
                 await accounts.create(tx, AccountDraft(name, hashed, role), "test", clock())
             return await identity.authority(tx, sealer, self._settings.node_certificate_lifetime, clock())
 

@@ -51,7 +51,7 @@ async def members(ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], 
     return [str(each) for each in found], total
 
 
-async def load(ask: Ask, ids: Sequence[str]) -> Sequence[Subscription]:
+async def load(ask: Ask, ids: Sequence[str]) -> Sequence[Subscription | None]:
     async with ask.database.read() as tx:
         return await subscriptions.of_ids(tx, [UUID(each) for each in ids])
 
