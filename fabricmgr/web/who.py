@@ -91,11 +91,12 @@ class Directory(Protocol):
 
 
 class Lookups(Generic[K, V]):
-    """Questions with the same key, asked once for all who wait."""
+    """Questions with the same key, asked once for all who wait. kept: how many answers are remembered, for those who need no fresh one."""
 
-    def __init__(self, ask: Callable[[K], Awaitable[V]], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ask: Callable[[K], Awaitable[V]], clock: Callable[[], float] = time.monotonic, kept: int = KEPT) -> None:
         self._ask = ask
         self._clock = clock
+        self._kept = kept
         self._known: dict[K, tuple[float, V]] = {}
         self._running: dict[K, asyncio.Task[V]] = {}
         self._next: dict[K, asyncio.Task[V]] = {}
@@ -141,7 +142,7 @@ class Lookups(Generic[K, V]):
     def _keep(self, key: K, began: float, answer: V) -> None:
         self._known.pop(key, None)
         self._known[key] = (began, answer)
-        while len(self._known) > KEPT:
+        while len(self._known) > self._kept:
             del self._known[next(iter(self._known))]
 
 

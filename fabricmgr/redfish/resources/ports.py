@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.fabric import Port, safe
@@ -96,8 +97,12 @@ def _lldp_id(name: str, heard: dict[str, str], what: str) -> dict[str, str | Non
     text, kind = heard.get(f"{what}_id"), heard.get(f"{what}_kind", "")
     if text is None:
         return {}
-    shown = text.upper() if kind == "mac" else ":".join(f"{byte:02X}" for byte in text.encode())
-    return {name: shown, f"{name}Subtype": ID_KINDS.get(kind)}
+    return {name: text.upper() if kind == "mac" else _octets(text), f"{name}Subtype": ID_KINDS.get(kind)}
+
+
+@lru_cache(maxsize=4096)
+def _octets(text: str) -> str:
+    return ":".join(f"{byte:02X}" for byte in text.encode())
 
 
 def metrics_body(port: Port) -> Json:
