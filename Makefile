@@ -58,6 +58,10 @@ bench-alloc: install-dev ## allocations a second against pgbench's single-row in
 bench-alloc-http: install-dev ## what each layer over HTTP costs an allocation, beside pgbench
 	@$(PY) -m bench.alloc_http $(ARGS)
 
+.PHONY: bench-redfish
+bench-redfish: install-dev ## Redfish answers a second against a plain Flask service with the same pages, paired in one run
+	@$(PY) -m bench.redfish $(ARGS)
+
 .PHONY: conformance
 conformance: install-dev ## run DMTF's suites against a manager with a filled tree; REDFISH_SCHEMAS: the folder of DMTF's schemas
 	@$(PY) -m tests.conformance $(ARGS)

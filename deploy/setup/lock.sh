@@ -16,6 +16,8 @@ resolve() {
 resolve --group build -o requirements.lock
 resolve --group dev --constraint requirements.lock -o requirements-dev.lock
 
-# DMTF's tools and other people's clients live in an environment of their own; what judges us is upgraded on purpose, in its list.
-$tools/bin/uv pip compile -q tests/conformance/requirements.in --universal --python-version 3.11 --generate-hashes --no-header \
-    --no-emit-index-url --upgrade -o tests/conformance/requirements.lock
+# DMTF's tools, other people's clients and the peer of a benchmark live in environments of their own. What judges us is pinned in its list.
+for folder in tests/conformance bench; do
+    $tools/bin/uv pip compile -q $folder/requirements.in --universal --python-version 3.11 --generate-hashes --no-header \
+        --no-emit-index-url --upgrade -o $folder/requirements.lock
+done

@@ -1,6 +1,6 @@
-"""Where DMTF's tools and other people's Redfish clients are installed: an environment of its own, outside the checkout.
+"""Where DMTF's tools and other people's Redfish software are installed: environments of their own, outside the checkout.
 
-Its name has the digest of what it holds, so that another lock file gets another one, and checkouts with the same share it."""
+One's name has the digest of what it holds, so that another lock file gets another one, and checkouts with the same share it."""
 
 import fcntl
 import hashlib
@@ -18,34 +18,34 @@ class ToolsMissing(Exception):
     """The environment can't be made. reason: pip's last words."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"DMTF's tools could not be installed: {reason}")
+        super().__init__(f"what {LOCK.name} names could not be installed: {reason}")
 
 
-def folder() -> Path:
+def folder(lock: Path) -> Path:
     """The environment's place, whether it is made or not."""
     cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    content = LOCK.read_bytes() + sys.version.encode()
-    return cache_home / "fabricmgr" / f"conformance-{hashlib.sha256(content).hexdigest()[:16]}"
+    content = lock.read_bytes() + sys.version.encode()
+    return cache_home / "fabricmgr" / f"{lock.parent.name}-{hashlib.sha256(content).hexdigest()[:16]}"
 
 
 @cache
-def programs() -> Path:
-    """Its bin folder; made first if it is not there. Raises ToolsMissing."""
-    place = folder()
+def programs(lock: Path = LOCK) -> Path:
+    """The bin folder of the environment that holds what a lock file names; made first if it is not there. Raises ToolsMissing."""
+    place = folder(lock)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("w") as lock:
+    with place.with_suffix(".lock").open("w") as held:
         # Two runs that begin at once make it once.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX)
         if not (place / "made").exists():
-            _make(place)
+            _make(place, lock)
     return place / "bin"
 
 
-def _make(place: Path) -> None:
+def _make(place: Path, lock: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
     _run(sys.executable, "-m", "venv", str(place))
     pip = (str(place / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input")
-    _run(*pip, "install", "-q", "--require-hashes", "-r", str(LOCK))
+    _run(*pip, "install", "-q", "--require-hashes", "-r", str(lock))
     (place / "made").touch()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.lock", "requirements-dev.lock")
-TOOLS = "tests/conformance/requirements.lock"
+TOOLS = ("tests/conformance/requirements.lock", "bench/requirements.lock")
 SHIM_MAY_IMPORT = {"sys", "posix", "_socket", "time", "errno", "select"}
 
 
@@ -28,7 +28,7 @@ def pins(lock: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", (ROOT / lock).read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, TOOLS])
+@pytest.mark.parametrize("lock", [*LOCKS, *TOOLS])
 def test_a_lock_file_carries_hashes_and_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text()
 
