@@ -237,7 +237,7 @@ async def _found(place: Place, ask: Ask) -> Any:
 
 def _accepted(promised: Accepted) -> Answer:
     """202: the monitor tells how it ended (DSP0266, 12.2)."""
-    headers: Headers = ((b"location", promised.monitor.encode()), (b"retry-after", b"1"))
+    headers: Headers = ((b"location", promised.monitor.encode()), (b"retry-after", b"1"), (b"preference-applied", b"respond-async"))
     return Answer(202, encode(promised.shown), headers)
 
 

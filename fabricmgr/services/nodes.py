@@ -8,7 +8,7 @@ from fabricmgr.domain.names import ClusterName, NodeName
 from fabricmgr.domain.node import Node, NodeState, Token, TokenPolicy
 from fabricmgr.domain.page import Page, Paged
 from fabricmgr.services import blocks
-from fabricmgr.store import cluster_rows, node_rows
+from fabricmgr.store import cluster_rows, node_rows, zone_rows
 from fabricmgr.store.tx import Tx
 
 
@@ -76,6 +76,7 @@ async def remove(tx: Tx, cluster: ClusterName, name: NodeName, by: str, now: dat
     held = await node_rows.holds(tx, found.id)
     if held:
         raise InUse("node", f"{cluster}/{name}", f"it has {' and '.join(held)}")
+    await zone_rows.grow_around_node(tx, found.id)
     await node_rows.delete(tx, found.id)
     tx.emit(NodeRemoved(cluster, name, by))
 

@@ -30,7 +30,7 @@ from fabricmgr.domain.pool import (
     alone,
     check_thresholds,
 )
-from fabricmgr.store import cluster_rows, pool_rows, usage_rows
+from fabricmgr.store import cluster_rows, pool_rows, usage_rows, zone_rows
 from fabricmgr.store.tx import Tx
 
 GATEWAY = "gateway"
@@ -88,6 +88,7 @@ async def delete(tx: Tx, name: PoolName, if_version: int | None, by: str, now: d
     for each in sorted(pool.prefixes, key=lambda p: p.id):
         await _empty(tx, pool, each, now)
         await pool_rows.delete_prefix(tx, each.id)
+    await zone_rows.grow_around_pool(tx, pool.id)
     await pool_rows.delete(tx, pool.id)
     tx.emit(PoolDeleted(name, by))
 

@@ -33,8 +33,9 @@ async def every(tx: Tx, *, of_node: int | None = None) -> list[Endpoint]:
     of_row: ColumnElement[bool] = true() if of_node is None else endpoint.c.node_id == of_node
     named = [_endpoint(row) for row in await tx.all(_NAMED.where(of_row))]
     taken = {(each.node_id, each.interface) for each in named}
-    here: ColumnElement[bool] = node.c.state != "gone" if of_node is None else node.c.id == of_node
-    rest = [each for row in await tx.all(_NODES.where(here)) for each in _unnamed(row) if (each.node_id, each.interface) not in taken]
+    here: ColumnElement[bool] = true() if of_node is None else node.c.id == of_node
+    nodes = await tx.all(_NODES.where(here, node.c.state != "gone"))
+    rest = [each for row in nodes for each in _unnamed(row) if (each.node_id, each.interface) not in taken]
     return sorted([*await _with_zones(tx, named), *rest], key=lambda each: each.name)
 
 

@@ -47,6 +47,23 @@ async def change(tx: Tx, zone_id: int, **values: object) -> None:
     await tx.change(zone.update().where(zone.c.id == zone_id).values(version=zone.c.version + 1, **values))
 
 
+async def grow_around_node(tx: Tx, node_id: int) -> None:
+    """Versions grow of zones that endpoints of a node are in, and of those zones' pools: their pages lose them with the node."""
+    own = select(endpoint.c.id).where(endpoint.c.node_id == node_id)
+    inside = select(zone_endpoint.c.zone_id).where(zone_endpoint.c.endpoint_id.in_(own))
+    taking = select(zone_pool.c.pool_id).where(zone_pool.c.zone_id.in_(inside))
+    await tx.change(zone.update().where(zone.c.id.in_(inside)).values(version=zone.c.version + 1))
+    await tx.change(pool.update().where(pool.c.id.in_(taking)).values(version=pool.c.version + 1))
+
+
+async def grow_around_pool(tx: Tx, pool_id: int) -> None:
+    """Versions grow of zones that take addresses from a pool, and of their endpoints."""
+    taking = select(zone_pool.c.zone_id).where(zone_pool.c.pool_id == pool_id)
+    inside = select(zone_endpoint.c.endpoint_id).where(zone_endpoint.c.zone_id.in_(taking))
+    await tx.change(zone.update().where(zone.c.id.in_(taking)).values(version=zone.c.version + 1))
+    await tx.change(endpoint.update().where(endpoint.c.id.in_(inside)).values(version=endpoint.c.version + 1))
+
+
 async def set_endpoints(tx: Tx, zone_id: int, endpoint_ids: Iterable[int]) -> None:
     """These and no others."""
     await tx.change(zone_endpoint.delete().where(zone_endpoint.c.zone_id == zone_id))

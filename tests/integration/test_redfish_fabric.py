@@ -6,8 +6,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from fabricmgr.domain.names import DEFAULT_CLUSTER, node_name
 from fabricmgr.redfish import ids
-from fabricmgr.services import clusters
+from fabricmgr.services import clusters, nodes
 from fabricmgr.store.tables import port, switch
 from fabricmgr.store.tx import Tx
 from tests.integration.test_redfish import PODS, POOLS, Json, as_boss, links_in, message_of, service
@@ -223,6 +224,46 @@ async def test_a_change_of_a_zones_links_keeps_what_it_names_as_kept(database_ur
     assert stale.status_code == 412
     assert (described.json()["Description"], described.json()["Links"]["AddressPools"]) == ("by the door", [])
     assert unknown.status_code == 404
+
+
+async def test_what_goes_with_a_node_or_a_pool_changes_the_pages_that_named_it(database_url: str) -> None:
+    async with service(database_url) as client:
+        await as_boss(client)
+        await client.post(POOLS, json=PODS)
+        await client.post(POOLS, json={"Name": "spare", "Oem": {"FabricMgr": {"Ranges": [{"Prefix": "10.9.0.0/24"}]}}})
+        await filled(database_url)
+        await zone_and_endpoint(client)
+        zone, endpoint = f"{ids.ZONES}/default_racks", f"{ids.ENDPOINTS}/front"
+        await client.patch(zone, json={"Links": {"AddressPools": [{"@odata.id": f"{POOLS}/spare"}]}})
+
+        async def etags(*uris: str) -> list[str]:
+            return [(await client.get(uri)).headers["etag"] for uri in uris]
+
+        before = await etags(zone, endpoint)
+        assert (await client.delete(f"{POOLS}/spare")).status_code == 204
+        between = await etags(zone, endpoint)
+        assert (await client.delete(f"{ids.SYSTEMS}/n1")).status_code == 204
+        after = await etags(zone)
+
+        assert all(one != other for one, other in zip(before, between, strict=True))
+        assert after[0] != between[0]
+        assert await uris(client, zone, "Endpoints") == await uris(client, zone, "AddressPools") == []
+        assert (await client.get(endpoint)).status_code == 404
+
+
+async def test_a_node_that_is_gone_names_no_endpoint_that_is_not_there(database_url: str) -> None:
+    async with service(database_url) as client, opened(database_url) as database:
+        await as_boss(client)
+        await client.post(POOLS, json=PODS)
+        await filled(database_url)
+        await database.run(partial(nodes.declare_gone, cluster=DEFAULT_CLUSTER, name=node_name("n1"), by="test", now=NOW))
+
+        system = await page(client, f"{ids.SYSTEMS}/n1")
+        interface = await page(client, f"{ids.SYSTEMS}/n1/EthernetInterfaces/eth0")
+
+        assert (await client.get(f"{ids.ENDPOINTS}/{FREE}")).status_code == 404
+        assert links_in(system["Links"]["Endpoints"]) == []
+        assert "Endpoints" not in interface["Links"]
 
 
 async def test_a_stale_etag_moves_no_endpoint(database_url: str) -> None:
