@@ -1,0 +1,111 @@
+"""A thousand streams of events on one worker: memory stays flat, all are told, and the manager ends in time."""
+
+import asyncio
+import base64
+import signal
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.serve_process import Managers, ServeProcess, managers
+
+STREAMS = 1000
+SSE = "/redfish/v1/EventService/SSE"
+SUBMIT = "/redfish/v1/EventService/Actions/EventService.SubmitTestEvent"
+TOLD = 20
+
+
+@pytest.fixture
+def serve() -> Iterator[Managers]:
+    with managers() as made:
+        yield made
+
+
+class Stream:
+    """One reader: what it got, from its own connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.ids: list[bytes] = []
+
+    @classmethod
+    async def open(cls, port: int, context: ssl.SSLContext, head: str, last: bytes = b"") -> "Stream":
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        more = f"Last-Event-ID: {last.decode()}\r\n" if last else ""
+        writer.write(f"GET {SSE} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n{head}{more}\r\n".encode())
+        await writer.drain()
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        return cls(reader, writer)
+
+    async def read(self) -> None:
+        """To its end."""
+        while line := await self.reader.readline():
+            if line.startswith(b"id: "):
+                self.ids.append(line[4:].strip())
+
+    async def until_told(self, count: int) -> None:
+        while len(self.ids) < count:
+            line = await self.reader.readline()
+            assert line, "the stream ended"
+            if line.startswith(b"id: "):
+                self.ids.append(line[4:].strip())
+
+
+def resident(pid: int) -> int:
+    """Memory of a process, in KiB."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1])
+
+
+async def test_a_thousand_streams_are_told_in_flat_memory_end_within_five_seconds_and_resume(serve: Managers) -> None:
+    """F055: streams end first, and clients resume without loss."""
+    running = serve.start(serve.folder / "data").ready()
+    port, context = int(running.url.rpartition(":")[2]), running.tls()
+    head = "Authorization: Basic " + base64.b64encode(f"admin:{running.password}".encode()).decode() + "\r\n"
+    streams: list[Stream] = []
+    for _ in range(STREAMS // 50):
+        streams += await asyncio.gather(*(Stream.open(port, context, head) for _ in range(50)))
+    (worker,) = running.children("web")
+
+    await tell(running, TOLD)
+    await asyncio.wait_for(asyncio.gather(*(each.until_told(TOLD) for each in streams)), 60)
+    before = resident(worker)
+    for _ in range(5):
+        await tell(running, TOLD)
+    await asyncio.wait_for(asyncio.gather(*(each.until_told(6 * TOLD) for each in streams)), 60)
+    grown = resident(worker) - before
+
+    began = time.monotonic()
+    running.process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(asyncio.gather(*(each.read() for each in streams)), 15)
+    await asyncio.to_thread(running.process.wait, 15)
+    seconds = time.monotonic() - began
+    for each in streams:
+        each.writer.close()
+
+    again = serve.start(serve.folder / "data", "--listen", f"127.0.0.1:{port}").ready()
+    await tell(again, 1)
+    resumed = await Stream.open(port, again.tls(), head, streams[0].ids[-1])
+    await asyncio.wait_for(resumed.until_told(1), 15)
+    resumed.writer.close()
+
+    print(f"{STREAMS} streams: {before >> 10} MiB, {grown} KiB more after {5 * TOLD} events to each; ended after {seconds:.2f} s")
+    assert running.process.returncode == 0
+    assert seconds < 5
+    assert grown < 16 << 10
+    assert {tuple(each.ids[: 6 * TOLD]) for each in streams} == {tuple(streams[0].ids[: 6 * TOLD])}
+    assert int(resumed.ids[0]) == int(streams[0].ids[-1]) + 1
+
+
+async def tell(running: ServeProcess, count: int) -> None:
+    """Test events, one after the other."""
+
+    def ask() -> None:
+        with running.client() as client:
+            for _ in range(count):
+                assert client.post(SUBMIT, json={"MessageId": "ResourceEvent.1.4.TestMessage"}).status_code == 204
+
+    await asyncio.to_thread(ask)
