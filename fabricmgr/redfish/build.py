@@ -19,6 +19,7 @@ from fabricmgr.redfish.resources.event_service import event_service
 from fabricmgr.redfish.resources.fabrics import fabric
 from fabricmgr.redfish.resources.logs import log_entry, log_service
 from fabricmgr.redfish.resources.managers import manager, network_protocol
+from fabricmgr.redfish.resources.node_certificates import node_certificate
 from fabricmgr.redfish.resources.ports import port, port_metrics
 from fabricmgr.redfish.resources.registries import json_schema, registry
 from fabricmgr.redfish.resources.service_root import service_root
@@ -47,6 +48,7 @@ RESOURCES = (
     server_certificates,
     certificate_service,
     certificate_locations,
+    node_certificate,
     json_schema,
     registry,
     event_service,

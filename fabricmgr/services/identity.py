@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fabricmgr.domain.account import NodePrincipal
-from fabricmgr.domain.errors import ClockSkew, Invalid, NodeIsGone, TokenRefused, Unauthenticated
-from fabricmgr.domain.events import NodeJoined
+from fabricmgr.domain.errors import ClockSkew, Invalid, NodeIsGone, NotFound, TokenRefused, Unauthenticated
+from fabricmgr.domain.events import NodeJoined, NodeRevoked
+from fabricmgr.domain.names import ClusterName, NodeName
 from fabricmgr.domain.node import Node, NodeState, Token
 from fabricmgr.services import certificates
 from fabricmgr.services.certificates import Authority, check_proof, parse_public_key
@@ -117,6 +118,25 @@ async def _certificate(tx: Tx, serial: str, now: datetime, *, lock: bool) -> tup
     if issued.not_after <= now:
         raise Unauthenticated(f"the certificate of node {node.name} ended at {issued.not_after.isoformat(timespec='seconds')}")
     return issued, node
+
+
+async def certificates_of(tx: Tx, cluster: ClusterName, name: NodeName, now: datetime) -> list[Issued]:
+    """Those by which a node's agent is known now, the newest first. Raises NotFound."""
+    node = await node_rows.get(tx, cluster, name)
+    return [each for each in await node_rows.certificates(tx, node.id) if each.revoked_at is None and each.not_after > now]
+
+
+async def places_of_certificates(tx: Tx, now: datetime) -> list[tuple[str, str, str]]:
+    """Cluster, node and serial of every node's certificate that counts now."""
+    return await node_rows.places_of_certificates(tx, now)
+
+
+async def revoke_certificate(tx: Tx, cluster: ClusterName, name: NodeName, serial: str, by: str, now: datetime) -> None:
+    """One of a node's counts no more, from its agent's next write on; others of it still do. Raises NotFound."""
+    node = await node_rows.get(tx, cluster, name, lock=True)
+    if not await node_rows.revoke_certificates(tx, node.id, now, serial):
+        raise NotFound("certificate", serial)
+    tx.emit(NodeRevoked(cluster, name, by))
 
 
 def _check_request(node: Node, asked: Enrol, key: ec.EllipticCurvePublicKey, now: datetime) -> None:

@@ -157,10 +157,21 @@ async def certificate_of(tx: Tx, serial: str, *, lock: bool = False) -> tuple[Is
     return None if found is None else (_issued(found), await by_id(tx, found.node_id))
 
 
-async def revoke_certificates(tx: Tx, node_id: int, now: datetime) -> int:
-    """All that were not. Gives back how many."""
-    alive = certificate.c.revoked_at.is_(None)
-    return await tx.change(certificate.update().where(certificate.c.node_id == node_id, alive).values(revoked_at=now))
+async def revoke_certificates(tx: Tx, node_id: int, now: datetime, serial: str | None = None) -> int:
+    """All that were not, or one of them. Gives back how many."""
+    wanted = [certificate.c.node_id == node_id, certificate.c.revoked_at.is_(None)]
+    if serial is not None:
+        wanted.append(certificate.c.serial == serial)
+    return await tx.change(certificate.update().where(*wanted).values(revoked_at=now))
+
+
+async def places_of_certificates(tx: Tx, now: datetime) -> list[tuple[str, str, str]]:
+    """Cluster, node and serial of each that counts."""
+    asked = select(cluster.c.name.label("cluster"), node.c.name.label("node"), certificate.c.serial).select_from(certificate)
+    asked = asked.join(node, node.c.id == certificate.c.node_id).join(cluster, cluster.c.id == node.c.cluster_id)
+    asked = asked.where(certificate.c.revoked_at.is_(None), certificate.c.not_after > now)
+    rows = await tx.all(asked.order_by(cluster.c.name, node.c.name, certificate.c.serial))
+    return [(row.cluster, row.node, row.serial) for row in rows]
 
 
 async def forget_certificates_before(tx: Tx, expired: datetime) -> int:

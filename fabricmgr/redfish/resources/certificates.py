@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -12,10 +12,10 @@ from fabricmgr.domain.errors import InUse, Invalid, NotFound
 from fabricmgr.domain.replica import Replica
 from fabricmgr.redfish.body import Items, Json, Kind, Link, Number, Object, Text
 from fabricmgr.redfish.errors import message
-from fabricmgr.redfish.ids import reference, references
+from fabricmgr.redfish.ids import reference, references, system_uri
 from fabricmgr.redfish.resource import Action, Ask, Resource
 from fabricmgr.redfish.resources.managers import MANAGERS, manager_id, replica_of
-from fabricmgr.services import offered, replicas, server_certificate
+from fabricmgr.services import identity, offered, replicas, server_certificate
 from fabricmgr.services.server_certificate import Asked
 from fabricmgr.store.tx import Tx
 
@@ -146,14 +146,20 @@ async def _key_in_use(ask: Ask, found: Replica) -> str:
 
 @dataclass(frozen=True)
 class Service:
-    """replicas: every manager, each with its certificate."""
+    """replicas: every manager, each with its certificate. nodes: cluster, node and serial of each certificate of a node's."""
 
     replicas: list[Replica]
+    nodes: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 async def get_service(ask: Ask) -> Service:
     async with ask.database.read() as tx:
         return Service(await replicas.list_all(tx))
+
+
+async def get_locations(ask: Ask) -> Service:
+    async with ask.database.read() as tx:
+        return Service(await replicas.list_all(tx), await identity.places_of_certificates(tx, ask.now))
 
 
 def service_body(_: Service) -> Json:
@@ -165,8 +171,9 @@ def service_body(_: Service) -> Json:
 
 
 def locations_body(service: Service) -> Json:
-    """The servers'. A node's is a member below its System."""
+    """The servers', then the nodes'."""
     found = [f"{collection_of(each)}/{ONLY}" for each in service.replicas if each.certificate]
+    found += [f"{system_uri(cluster, node)}/Certificates/{serial}" for cluster, node, serial in service.nodes]
     return {
         "Id": "CertificateLocations",
         "Name": "Where certificates are",
@@ -270,4 +277,4 @@ certificate_service = Resource(
         ),
     ),
 )
-certificate_locations = Resource(schema="CertificateLocations", uri=f"{SERVICE}/CertificateLocations", get=get_service, body=locations_body)
+certificate_locations = Resource("CertificateLocations", f"{SERVICE}/CertificateLocations", get_locations, locations_body)

@@ -85,6 +85,7 @@ def body(shown: Shown) -> Json:
         "HostName": node.name,
         "Status": STATUS[node.state],
         "EthernetInterfaces": ids.reference(f"{uri}/EthernetInterfaces"),
+        "Certificates": ids.reference(f"{uri}/Certificates"),
         "Links": {
             "Chassis": [ids.reference(f"{ids.CHASSIS}/{system}")],
             **ids.counted("Endpoints", [f"{ids.ENDPOINTS}/{each.name}" for each in shown.endpoints]),
