@@ -120,7 +120,7 @@ REFUSED: list[tuple[str, str, Any, int, str, str]] = [
     ("GET", "/v1/events?after=-1", None, 400, "Invalid", "after: -1"),
     ("GET", "/v1/events?wait=600", None, 400, "Invalid", "seconds from 0 to 60"),
     # accounts
-    ("POST", "/v1/accounts", {"name": "a", "role": "Root", "password": "long enough"}, 400, "Invalid", "role: 'Root'"),
+    ("POST", "/v1/accounts", {"name": "a", "role": "Root", "password": "long enough"}, 400, "NotInList", "role: 'Root'"),
     ("POST", "/v1/accounts", {"name": "a b", "role": "ReadOnly", "password": "long enough"}, 400, "Invalid", "name: 'a b'"),
     ("POST", "/v1/accounts", {"name": "a", "role": "ReadOnly", "password": "short"}, 400, "Invalid", "8 to 64 characters"),
     ("POST", "/v1/accounts", {"name": "a", "role": "ReadOnly", "password": 12345678}, 400, "WrongType", "password: '(not shown)'"),

@@ -28,6 +28,11 @@ POST /v1/accounts: admin
 GET /v1/accounts/{{account}}: admin
 PATCH /v1/accounts/{{account}}: admin
 DELETE /v1/accounts/{{account}}: admin
+GET /v1/roles: {SIGNED_IN}
+POST /v1/roles: admin
+GET /v1/roles/{{role}}: {SIGNED_IN}
+PATCH /v1/roles/{{role}}: admin
+DELETE /v1/roles/{{role}}: admin
 GET /v1/clusters: {SIGNED_IN}
 POST /v1/clusters: admin operator
 GET /v1/clusters/{{cluster}}: {SIGNED_IN}
@@ -45,6 +50,16 @@ DELETE /v1/clusters/{{cluster}}/nodes/{{node}}: admin
 POST /v1/clusters/{{cluster}}/nodes/{{node}}/token: admin
 POST /v1/clusters/{{cluster}}/nodes/{{node}}/revoke: admin
 POST /v1/clusters/{{cluster}}/nodes/{{node}}/gone: admin operator
+GET /v1/clusters/{{cluster}}/zones: {SIGNED_IN}
+POST /v1/clusters/{{cluster}}/zones: admin operator
+GET /v1/clusters/{{cluster}}/zones/{{zone}}: {SIGNED_IN}
+PATCH /v1/clusters/{{cluster}}/zones/{{zone}}: admin operator
+DELETE /v1/clusters/{{cluster}}/zones/{{zone}}: admin operator
+GET /v1/endpoints: {SIGNED_IN}
+POST /v1/endpoints: admin operator
+GET /v1/endpoints/{{endpoint}}: {SIGNED_IN}
+PATCH /v1/endpoints/{{endpoint}}: admin operator
+DELETE /v1/endpoints/{{endpoint}}: admin operator
 GET /v1/pools: {SIGNED_IN}
 POST /v1/pools: admin operator
 GET /v1/pools/{{pool}}: {SIGNED_IN}
