@@ -109,7 +109,9 @@ async def _destination(ask: Ask, text: str) -> str:
         url = httpx2.URL(text)
     except httpx2.InvalidURL:
         raise Invalid("Destination", text, wanted) from None
-    if url.scheme not in ("http", "https") or not url.host or url.userinfo or len(text) > LONGEST_URL:
+    if url.userinfo:
+        raise Invalid("Destination", "(not shown)", wanted)
+    if url.scheme not in ("http", "https") or not url.host or len(text) > LONGEST_URL:
         raise Invalid("Destination", text, wanted)
     await ask.site.outbound.address(url.host, url.port or (443 if url.scheme == "https" else 80))
     return text
