@@ -43,3 +43,12 @@ def test_a_pool_whose_last_addresses_idle_in_nodes_blocks_is_exhausted_for_all_o
 
 def test_a_pool_of_nothing_is_full() -> None:
     assert percent_used(Usage(Family.IPV6, 4, 0, 4, 0, 0, 0)) == 100
+
+
+@pytest.mark.parametrize(
+    ("standing", "raised", "cleared"), [((), (40,), ()), ((80,), (40,), (80,)), ((40,), (), ()), ((40, 95, 100), (), (95, 100))]
+)
+def test_a_mark_that_is_no_threshold_any_more_is_cleared(
+    standing: tuple[int, ...], raised: tuple[int, ...], cleared: tuple[int, ...]
+) -> None:
+    assert crossings(usage(held=50), frozenset(standing), (40, 60)) == Crossings(raised, cleared)

@@ -49,3 +49,23 @@ def test_an_expression_holds_for_what_it_describes(text: str, holds: bool) -> No
 def test_an_expression_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(QueryInvalid):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "equals", "exact"),
+    [
+        ("A eq 'x'", {"A": "x"}, True),
+        ("A eq 'x' and B/C eq 3", {"A": "x", "B/C": 3}, True),
+        ("A eq 'x' and B ne 3", {"A": "x"}, False),
+        ("(A eq 'x') and (B eq null)", {"A": "x", "B": None}, True),
+        ("A eq 'x' or B eq 'y'", {}, False),
+        ("A eq 'x' and (B eq 'y' or C eq 'z')", {"A": "x"}, False),
+        ("not A eq 'x'", {}, False),
+        ("A eq 'x' and A eq 'y'", {"A": "x"}, False),
+        ("A gt 3", {}, False),
+    ],
+)
+def test_what_must_be_equal_is_told_to_whoever_can_look_for_it(text: str, equals: dict[str, object], exact: bool) -> None:
+    found = parse(text)
+
+    assert (dict(found.equals), found.exact) == (equals, exact)
