@@ -5,6 +5,7 @@ import contextlib
 import logging
 import secrets
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -19,9 +20,11 @@ from fabricmgr.controllers.deliveries import Deliveries, Post
 from fabricmgr.controllers.leader import Duty, Leader
 from fabricmgr.controllers.outbox import positioning
 from fabricmgr.domain.errors import DatabaseUnavailable, FabricError
+from fabricmgr.domain.events import ManagerStarted, ManagerStopping
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.problems import sentence
 from fabricmgr.redfish.streams import UNSEEN
+from fabricmgr.services import events
 from fabricmgr.services.passwords import Passwords
 from fabricmgr.settings import ManagerSettings
 from fabricmgr.store.leadership import Leading
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS = 4
 CERTIFICATE_PERIOD = 3600.0  # seconds
+GOODBYE = 0.6  # seconds for what is said at the end
 DATABASE_REFUSED = 3  # exit code
 
 
@@ -65,6 +69,7 @@ def duties(database: Database, settings: ManagerSettings) -> Callable[[Leading],
             loop("empty central blocks", partial(thresholds.empty_central, database), thresholds.EMPTY_PERIOD),
             loop("thresholds", partial(thresholds.watch, database), thresholds.PERIOD),
             loop("tasks", partial(tasks.work, database), tasks.PERIOD),
+            loop("old tasks", partial(tasks.forget, database), tasks.FORGET_PERIOD),
             loop("identities", partial(identities.forget, database), identities.PERIOD),
             loop("liveness", partial(liveness.look, database), liveness.PERIOD),
         ]
@@ -86,10 +91,28 @@ async def run(inside: Inside) -> None:
     leader = Leader(url, "leader", duties(database, settings))
     certificate = Loop("certificate", lambda: _renew(settings, database), CERTIFICATE_PERIOD)
     inside.report(Serving())
+    name = socket.gethostname()
+    await database.run(lambda tx: events.tell(tx, ManagerStarted(name)))
+    work = [asyncio.create_task(leader.run()), asyncio.create_task(certificate.run())]
     try:
-        await asyncio.gather(leader.run(), certificate.run())
+        await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        await _say_goodbye(database, name)
+        raise
     finally:
+        for task in work:
+            task.cancel()
+        ended = await asyncio.gather(*work, return_exceptions=True)
         await database.close()
+    raise next(each for each in ended if isinstance(each, Exception))
+
+
+async def _say_goodbye(database: Database, name: str) -> None:
+    """Tell subscribers, while there is somebody to deliver it; a database that is away is not waited for."""
+    with contextlib.suppress(DatabaseUnavailable, TimeoutError):
+        async with asyncio.timeout(GOODBYE):
+            await database.run(lambda tx: events.tell(tx, ManagerStopping(name)))
+            await asyncio.sleep(GOODBYE / 2)
 
 
 async def _database(inside: Inside) -> str:

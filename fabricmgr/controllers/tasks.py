@@ -12,6 +12,7 @@ from fabricmgr.services import tasks
 from fabricmgr.store.tx import Database
 
 PERIOD = 1.0  # seconds: how long a client may wait for the first step
+FORGET_PERIOD = 600.0  # seconds
 _MOST = 100  # steps of one pass
 
 
@@ -20,10 +21,13 @@ async def work(database: Database, now: datetime) -> Outcome:
     done = 0
     while done < _MOST and await _step(database, now):
         done += 1
+    return Outcome.done(f"did {done} steps of tasks" if done else "no task to do")
+
+
+async def forget(database: Database, now: datetime) -> Outcome:
+    """Those that ended long ago."""
     forgotten = await database.run(partial(tasks.forget_old, now=now))
-    if done or forgotten:
-        return Outcome.done(f"did {done} steps of tasks, forgot {forgotten} old ones")
-    return Outcome.done("no task to do")
+    return Outcome.done(f"forgot {forgotten} tasks" if forgotten else "no task is old enough to forget")
 
 
 async def _step(database: Database, now: datetime) -> bool:

@@ -171,8 +171,9 @@ async def test_tasks_are_forgotten_a_day_after_their_end_or_when_deleted(databas
         first, second = [each["@odata.id"] for each in (await client.get(TASKS)).json()["Members"]]
 
         deleted = await client.delete(first)
-        outcome = await controller.work(database, NOW + tasks.KEPT + timedelta(seconds=1))
+        early = await controller.forget(database, NOW + tasks.KEPT - timedelta(seconds=1))
+        outcome = await controller.forget(database, NOW + tasks.KEPT + timedelta(seconds=1))
 
         assert deleted.status_code == 204
-        assert outcome.sentence == "did 0 steps of tasks, forgot 1 old ones"
+        assert (early.sentence, outcome.sentence) == ("no task is old enough to forget", "forgot 1 tasks")
         assert [(await client.get(each)).status_code for each in (first, second)] == [404, 404]
