@@ -85,7 +85,7 @@ def list_accounts(output: OutputOption = Output.TABLE) -> None:
 @account.command("add")
 def add(
     name: str,
-    role: Annotated[str, typer.Option(help="Administrator, Operator or ReadOnly")] = "ReadOnly",
+    role: Annotated[str, typer.Option(help="as `fabricmgr role list` shows them")] = "ReadOnly",
     password_file: PasswordFile = None,
     must_change: Annotated[bool, typer.Option("--must-change", help="the password must be changed at the first login")] = False,
     output: OutputOption = Output.TABLE,
@@ -105,7 +105,7 @@ def show_account(name: str, output: OutputOption = Output.TABLE) -> None:
 @account.command("change")
 def change(
     name: str,
-    role: Annotated[str | None, typer.Option(help="Administrator, Operator or ReadOnly")] = None,
+    role: Annotated[str | None, typer.Option(help="as `fabricmgr role list` shows them")] = None,
     enabled: Annotated[bool | None, typer.Option("--enable/--disable")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -124,6 +124,12 @@ def password(
     whose = name or login.load().account
     body = {"password": password_from(password_file, f"New password of {whose}", twice=True)}
     show.said(f"password of {whose} changed", client.call("PATCH", client.path("accounts", whose), body), output)
+
+
+@account.command("unlock")
+def unlock(name: str, output: OutputOption = Output.TABLE) -> None:
+    """Let it in again after too many wrong passwords, wherever they came from."""
+    show.said(f"account {name} unlocked", client.call("PATCH", client.path("accounts", name), {"unlock": True}), output)
 
 
 @account.command("delete")

@@ -195,3 +195,37 @@ def test_a_manager_that_is_away_has_an_exit_code_of_its_own(run: Run, tmp_path: 
 
     assert code == 3
     assert "cannot be reached" in err
+
+
+def test_a_role_of_ones_own_is_made_given_changed_and_removed(logged_in: Served, run: Run, tmp_path: Path) -> None:
+    added = run("role", "add", "Auditor", "Login")
+    account = run("account", "add", "ada", "--role", "Auditor", "--password-file", str(tmp_path / "password"))
+    in_use = run("role", "delete", "Auditor")
+    changed = run("role", "change", "Auditor", "Login", "ConfigureComponents")
+    listed = run("role", "list")
+    fixed = run("role", "change", "Operator", "Login")
+    assert run("account", "delete", "ada")[0] == 0
+    removed = run("role", "delete", "Auditor")
+
+    assert added == (0, "role Auditor added with Login\n", "")
+    assert account[0] == changed[0] == removed[0] == 0
+    assert in_use[0] != 0
+    assert "1 account has it" in in_use[2]
+    assert "Auditor" in listed[1]
+    assert "Administrator" in listed[1]
+    assert fixed[0] != 0
+    assert "never changes" in fixed[2]
+
+
+def test_an_account_that_was_locked_out_is_unlocked(logged_in: Served, run: Run, tmp_path: Path) -> None:
+    assert run("account", "add", "ada", "--password-file", str(tmp_path / "password"))[0] == 0
+    client = logged_in.client()
+    for number in range(6):
+        refused = client.post("/v1/sessions", json={"account": "ada", "password": f"wrong {number}"})
+        assert refused.status_code == 401
+    right = {"account": "ada", "password": PASSWORD}
+    assert client.post("/v1/sessions", json=right).status_code == 401
+
+    assert run("account", "unlock", "ada") == (0, "account ada unlocked\n", "")
+
+    assert client.post("/v1/sessions", json=right).status_code == 201
