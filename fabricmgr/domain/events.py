@@ -474,7 +474,7 @@ class TestEventSubmitted(DomainEvent):
 
 @dataclass(frozen=True)
 class ManagerStarted(DomainEvent):
-    """A process leads that did not before: the service works."""
+    """A manager works: it has begun, or its controllers have begun again."""
 
     name: str
 

@@ -252,8 +252,8 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "EventServiceChanged": (
         _resource("ResourceChanged", "How events are delivered was changed by {by}.", lambda _: EVENT_SERVICE, "EventService"),
     ),
-    "ManagerStarted": (_heartbeat("RedfishServiceStarted", "{name} leads: the service works."),),
-    "ManagerStopping": (_heartbeat("RedfishServiceShuttingDown", "{name} was told to end."),),
+    "ManagerStarted": (_heartbeat("RedfishServiceStarted", "The manager on {name} works."),),
+    "ManagerStopping": (_heartbeat("RedfishServiceShuttingDown", "The manager on {name} was told to end."),),
     # What it says is the client's; `_submitted` makes the message.
     "TestEventSubmitted": (),
 }

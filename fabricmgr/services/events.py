@@ -1,7 +1,7 @@
 """What happened, in order: everybody reads by position."""
 
 from fabricmgr.domain.errors import Invalid
-from fabricmgr.domain.events import Event
+from fabricmgr.domain.events import DomainEvent, Event
 from fabricmgr.domain.page import LARGEST_LIMIT
 from fabricmgr.store import event_rows
 from fabricmgr.store.tx import Tx
@@ -24,3 +24,8 @@ async def newest(tx: Tx) -> int:
 async def oldest(tx: Tx) -> int:
     """The oldest position that is kept; 0 when none is."""
     return (await event_rows.bounds(tx))[0]
+
+
+async def tell(tx: Tx, event: DomainEvent) -> None:
+    """Something happened that changes nothing here."""
+    tx.emit(event)

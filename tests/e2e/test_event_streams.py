@@ -1,20 +1,22 @@
-"""A thousand streams of events on one worker: memory stays flat, all are told, and the manager ends in time."""
+"""Events of a whole manager: a thousand streams on one worker, and what is said when it begins and ends."""
 
 import asyncio
 import base64
 import signal
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.receiver import receiver
 from tests.support.serve_process import Managers, ServeProcess, managers
 
 STREAMS = 1000
 SSE = "/redfish/v1/EventService/SSE"
 SUBMIT = "/redfish/v1/EventService/Actions/EventService.SubmitTestEvent"
+SUBSCRIPTIONS = "/redfish/v1/EventService/Subscriptions"
 TOLD = 20
 
 
@@ -109,3 +111,28 @@ async def tell(running: ServeProcess, count: int) -> None:
                 assert client.post(SUBMIT, json={"MessageId": "ResourceEvent.1.4.TestMessage"}).status_code == 204
 
     await asyncio.to_thread(ask)
+
+
+def test_a_subscriber_is_told_that_the_manager_begins_and_ends(serve: Managers) -> None:
+    data = serve.folder / "data"
+    body = {"Protocol": "Redfish", "RegistryPrefixes": ["HeartbeatEvent"]}
+    with receiver() as taking:
+        first = serve.start(data, "--outbound-allow", "127.0.0.0/8").ready()
+        with first.client() as client:
+            assert client.post(SUBSCRIPTIONS, json={**body, "Destination": taking.url}).status_code == 201
+        code, seconds = first.stop()
+        serve.start(data, "--outbound-allow", "127.0.0.0/8").ready()
+        until(lambda: len(taking.records) >= 2)
+
+    assert code == 0
+    assert seconds < 5
+    told = [each["MessageId"].rpartition(".")[2] for each in taking.records]
+    assert told == ["RedfishServiceShuttingDown", "RedfishServiceStarted"]
+
+
+def until(holds: Callable[[], object], limit: float = 20.0) -> None:
+    for _ in range(int(limit / 0.05)):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"not within {limit} s")

@@ -1,22 +1,26 @@
 """Events posted to subscribers, on a clock that is moved by hand: a receiver that is down, slow, wrong or gone, by each policy."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_network
 from itertools import pairwise
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from cryptography import x509
 
 from fabricmgr.controllers.deliveries import Deliveries, Post
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.events import PoolChanged, ReservationAdded
-from fabricmgr.domain.subscription import Filters, Policy, Subscription, SubscriptionDraft
+from fabricmgr.domain.subscription import Filters, Policy, Subscription, SubscriptionChange, SubscriptionDraft
 from fabricmgr.services import subscriptions
+from fabricmgr.services.certificates import Authority, load_key, new_authority
 from fabricmgr.store import tables
 from fabricmgr.store.leadership import lead
 from fabricmgr.store.positions import move
@@ -341,3 +345,28 @@ async def test_messages_of_one_pool_are_told_in_the_order_of_their_making(databa
 
         said = [each["Message"] for each in taking.records]
         assert [text.split()[1] for text in said[:20]] == [f"10.0.0.{number}/32" for number in range(20)]
+
+
+@pytest.mark.parametrize(("trusted", "verify", "taken"), [(True, True, True), (False, True, False), (False, False, True)])
+async def test_a_receivers_certificate_is_verified_unless_the_subscription_says_otherwise(
+    database_url: str, tmp_path: Path, trusted: bool, verify: bool, taken: bool
+) -> None:
+    certificate, key = new_authority("receivers", datetime.now(UTC))
+    authority = Authority(load_key(key), x509.load_pem_x509_certificate(certificate.encode()))
+    pem, own = authority.issue_server(["127.0.0.1"], datetime.now(UTC))
+    file = tmp_path / "receiver.pem"
+    file.write_text(own + pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    async with hand(database_url) as by_hand:
+        by_hand.post = Post(Outbound((ip_network("127.0.0.0/8"),)), SEALER, certificate if trusted else "")
+        by_hand.restart()
+        with receiver(tls=context) as taking:
+            id_ = await by_hand.subscribe(taking.url)
+            change = SubscriptionChange(verify_certificate=verify)
+            await by_hand.database.run(lambda tx: subscriptions.change(tx, id_, change, SEALER, None, "boss"))
+            await by_hand.happen("pods")
+            await by_hand.turn()
+
+        assert pools_told(taking) == (["pods"] if taken else [])
+        assert ("certificate" in (await by_hand.of(id_)).reason.lower()) is not taken

@@ -1,6 +1,8 @@
 """A receiver of events: a plain HTTP server in a thread, which keeps what it was sent and can be told to fail."""
 
+import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ class Receiver:
 
     port: int
     answers: Callable[[int], int] = lambda _: 204
+    scheme: str = "http"
     asked: int = 0
     payloads: list[Json] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -26,7 +29,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/events"
+        return f"{self.scheme}://127.0.0.1:{self.port}/events"
 
     @property
     def records(self) -> list[Json]:
@@ -46,9 +49,9 @@ class Receiver:
 
 
 @contextmanager
-def receiver(port: int = 0) -> Iterator[Receiver]:
+def receiver(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Listens on loopback as long as the block lasts."""
-    made = Receiver(port)
+    made = Receiver(port, scheme="http" if tls is None else "https")
 
     class Taking(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -63,11 +66,22 @@ def receiver(port: int = 0) -> Iterator[Receiver]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
+        def setup(self) -> None:
+            self.request.settimeout(10)
+            super().setup()
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                super().handle()
+
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", port), Taking) as server:
         made.port = server.server_address[1]
+        if tls is not None:
+            # The handshake is the handler's, so that a client that refuses us does not stop the server.
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
