@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from fabricmgr import dmtf
 from fabricmgr.redfish import openapi
 from fabricmgr.redfish.documents import documents
 from fabricmgr.redfish.layer import Document, Layer
@@ -132,4 +133,9 @@ def _asked(place: Place, method: str) -> str:
     if (place.resource.open_to_all and not place.collection) or (place.resource.login and place.collection and method == "POST"):
         return "anybody"
     own = " (own)" if place.resource.own is not None and not place.collection else ""
-    return " | ".join("+".join(needed) + (own if "ConfigureSelf" in needed else "") for needed in place.asked(method))
+    more = dmtf.property_privileges(place.entity, method) if place.action is None else {}
+    return "; ".join([_any_of(place.asked(method), own), *(f"{name}: {_any_of(asked, own)}" for name, asked in more.items())])
+
+
+def _any_of(asked: list[list[str]], own: str) -> str:
+    return " | ".join("+".join(needed) + (own if "ConfigureSelf" in needed else "") for needed in asked)

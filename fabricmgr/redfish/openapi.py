@@ -25,6 +25,9 @@ def described(tree: Tree) -> Json:
         for action in resource.actions:
             uri = action.target(resource.uri)
             paths[uri] = _path(uri, Place(resource, False, {}, action))
+        for stream in resource.streams:
+            uri = stream.uri(resource.uri)
+            paths[uri] = {"get": {"responses": {"200": _streamed(stream.media_type), "default": _REFUSED}}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "fabricmgr: Redfish", "version": __version__},
@@ -32,6 +35,10 @@ def described(tree: Tree) -> Json:
         "paths": dict(sorted(paths.items())),
         "components": {"securitySchemes": SCHEMES},
     }
+
+
+def _streamed(media_type: str) -> Json:
+    return {"description": "Without an end", "content": {media_type: {"schema": {"type": "string"}}}}
 
 
 def _path(uri: str, place: Place) -> Json:

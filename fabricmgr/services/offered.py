@@ -136,12 +136,13 @@ def _extension(certificate: x509.Certificate, kind: type[x509.ExtensionType]) ->
 def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     """The server's first, each followed by its issuer (RFC 8446, 4.4.2); what belongs to no place of the chain is left out."""
     chain = [leaf]
-    while (issuer := next((each for each in found if each not in chain and _issued(chain[-1], each)), None)) is not None:
+    while (issuer := next((each for each in found if each not in chain and issued(chain[-1], each)), None)) is not None:
         chain.append(issuer)
     return chain
 
 
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether it was signed by that one."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):

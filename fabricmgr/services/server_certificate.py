@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from fabricmgr.domain.errors import Invalid
 from fabricmgr.domain.events import ServerCertificateReplaced
+from fabricmgr.services import identity, offered
 from fabricmgr.services.offered import Offered
 from fabricmgr.store import sealing
 from fabricmgr.store.sealing import Sealer
@@ -115,11 +116,18 @@ async def keys(tx: Tx, sealer: Sealer, manager: UUID) -> list[str]:
     return [] if found is None else [str(each) for each in json.loads(found)]
 
 
-async def replace(tx: Tx, sealer: Sealer, manager: UUID, offered: Offered, by: str, now: datetime) -> None:
+async def replace(tx: Tx, sealer: Sealer, manager: UUID, given: Offered, by: str, now: datetime) -> None:
     """That manager serves with it from now on: at once where it hears of this itself, else at its next sign of life."""
-    kept = json.dumps({"chain": offered.chain, "key": offered.key, "serial": str(offered.serial)}).encode()
+    kept = json.dumps({"chain": given.chain, "key": given.key, "serial": str(given.serial)}).encode()
     await sealing.replace(tx, sealer, _name(manager), kept, now)
-    tx.emit(ServerCertificateReplaced(manager, str(offered.serial), by))
+    tx.emit(ServerCertificateReplaced(manager, str(given.serial), by))
+
+
+async def believed_by_agents(tx: Tx, sealer: Sealer, given: Offered, now: datetime) -> bool:
+    """Whether it is by our CA: agents believe no other."""
+    ours = await identity.authority(tx, sealer, timedelta(days=1), now)
+    first = x509.load_pem_x509_certificate(given.chain.encode())
+    return any(offered.issued(first, each) for each in (ours.certificate, *ours.former))
 
 
 async def stored(tx: Tx, sealer: Sealer, manager: UUID) -> Offered | None:

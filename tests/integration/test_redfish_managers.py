@@ -11,9 +11,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fabricmgr.domain.replica import Sign, replica_id
-from fabricmgr.services import replicas
+from fabricmgr.services import identity, replicas
 from fabricmgr.services.certificates import pem
 from fabricmgr.services.server_certificate import new_key
+from fabricmgr.store.sealing import Sealer
 from tests.integration.test_redfish import PASSWORD, as_boss, message_of, service
 from tests.support.database import NOW, opened
 from tests.support.here import CERTIFICATE, HERE, KEY, SEEN, authority
@@ -122,6 +123,19 @@ async def test_a_certificate_is_replaced_and_shown_at_once_and_its_key_never(dat
         assert [each.chain for each in SEEN.given] == [certificate]
         assert (await client.get(SERVED)).json()["Issuer"]["CommonName"] == "another CA"
         assert key not in answer.text
+        told = [each["Message"] for each in answer.json()["@Message.ExtendedInfo"]]
+        assert "agents" in told[-1]
+
+
+async def test_a_certificate_by_our_own_ca_is_taken_without_a_warning(database_url: str) -> None:
+    async with service(database_url) as client, opened(database_url) as database:
+        await as_boss(client)
+        ours = await database.run(lambda tx: identity.authority(tx, Sealer(b"k" * 32), timedelta(days=1), NOW))
+        certificate, key = ours.issue_server(["new.example"], NOW)
+
+        answer = await client.post(REPLACE, json=replacement(certificate + key))
+
+        assert len(answer.json()["@Message.ExtendedInfo"]) == 1
 
 
 async def test_a_certificate_that_cannot_serve_is_refused_and_changes_nothing(database_url: str) -> None:

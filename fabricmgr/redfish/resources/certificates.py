@@ -41,6 +41,7 @@ _USAGES = {
 }
 _PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "ServerAuthentication", ExtendedKeyUsageOID.CLIENT_AUTH: "ClientAuthentication"}
 _SMALLEST_CHAIN = 2
+_AGENTS = "the certificate is not by this installation's CA: agents, which believe no other, cannot reach the manager that serves with it"
 
 
 # --- what any certificate shows --------------------------------------------------------------------------------------
@@ -213,14 +214,17 @@ async def replace(ask: Ask, _service: Service, given: Json) -> Json:
     if here is not None and here.fixed:
         raise InUse("certificate", ONLY, here.fixed)
     new = offered.read(given["CertificateString"], given.get("Password", ""), known, ask.now)
-    await ask.database.run(lambda tx: server_certificate.replace(tx, ask.site.sealer, found.id, new, ask.principal.actor, ask.now))
+
+    async def use_case(tx: Tx) -> bool:
+        await server_certificate.replace(tx, ask.site.sealer, found.id, new, ask.principal.actor, ask.now)
+        return await server_certificate.believed_by_agents(tx, ask.site.sealer, new, ask.now)
+
+    warnings = new.warnings if await ask.database.run(use_case) else (*new.warnings, _AGENTS)
     if here is not None:
         here.serve(new)
         await ask.database.run(lambda tx: replicas.show_certificate(tx, found.id, new.chain))
     told = [message("Success", "The certificate is in use.", [])] if here else [message("Success", "The manager takes it up soon.", [])]
-    return {
-        "@Message.ExtendedInfo": [*told, *(message("GeneralError", each, []) | {"MessageSeverity": "Warning"} for each in new.warnings)]
-    }
+    return {"@Message.ExtendedInfo": [*told, *(message("GeneralError", each, []) | {"MessageSeverity": "Warning"} for each in warnings)]}
 
 
 async def _of_uri(tx: Tx, uri: str) -> Replica:
