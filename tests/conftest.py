@@ -4,14 +4,16 @@ import os
 from pathlib import PurePath
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.tiers import TIERS, Tally, Tier, required, shortfalls, tier_of
 
 pytest_plugins = ["tests.support.postgres"]
 
-settings.register_profile("default", deadline=None, print_blob=True)
-settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2000)
+# How fast a machine is, and what else it does, says nothing about a property.
+SLOW = [HealthCheck.too_slow]
+settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=SLOW)
+settings.register_profile("thorough", deadline=None, print_blob=True, suppress_health_check=SLOW, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 ROOT = PurePath(__file__).parent.parent
