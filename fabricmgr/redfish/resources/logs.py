@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
+from fabricmgr import dmtf
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.events import Event
 from fabricmgr.domain.log import Audited, AuditFilter, EventFilter, Severity
@@ -20,6 +21,8 @@ from fabricmgr.services import logs
 from fabricmgr.store.tx import Tx
 
 PAGE = 100
+# What log entries say that are no message of an event: in our own registry.
+ANSWERED, RECORDED = "RequestAnswered", "Recorded"
 _LARGEST_ID = 2**63 - 1
 Equals = Mapping[str, Scalar]
 Entry = Audited | Event
@@ -233,6 +236,7 @@ def _audited(entry: Audited) -> Json:
         "OemRecordFormat": "fabricmgr audit",
         "Created": entry.at.isoformat(),
         "Severity": entry.severity.value,
+        "MessageId": dmtf.message_id(dmtf.OWN_REGISTRY, ANSWERED),
         "Message": f"{entry.actor} from {entry.source}: {entry.method} {entry.path} was answered with {entry.status}{times}{reason}",
         "MessageArgs": [entry.actor, entry.source, entry.method, entry.path, str(entry.status), str(entry.repeated)],
         "Username": entry.actor,
@@ -251,7 +255,8 @@ def _happened(event: Event) -> Json:
     }
     told = messages.messages_of(event)
     if not told:
-        return {**page, "Severity": Severity.OK.value, "Message": event.what}
+        named = {"MessageId": dmtf.message_id(dmtf.OWN_REGISTRY, RECORDED), "Message": event.what, "MessageArgs": [event.what]}
+        return {**page, "Severity": Severity.OK.value, **named}
     first = told[0]
     return {
         **page,

@@ -12,6 +12,7 @@ from fabricmgr.domain import events
 from fabricmgr.domain.events import DomainEvent, Event
 from fabricmgr.redfish.messages import ROWS, Message, Row, alive, key_of, lost, messages_of, payload
 from fabricmgr.redfish.resources.event_service import TYPES
+from fabricmgr.redfish.resources.logs import ANSWERED, RECORDED
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KINDS = {kind.__name__: kind for kind in DomainEvent.__subclasses__() if kind.__module__ == events.__name__}
@@ -102,7 +103,7 @@ def test_a_message_of_our_registry_names_each_argument_it_takes(name: str) -> No
     named = {int(number) for number in re.findall(r"%(\d)", told["Message"])}
     assert named == set(range(1, told["NumberOfArgs"] + 1))
     assert len(told.get("ParamTypes", [])) == len(told.get("ArgDescriptions", [])) == told["NumberOfArgs"]
-    assert any(row.name == name for _, row in SAID if row.registry == dmtf.OWN_REGISTRY)
+    assert name in (ANSWERED, RECORDED) or any(row.name == name for _, row in SAID if row.registry == dmtf.OWN_REGISTRY)
     assert json.dumps(told).isascii()
 
 
