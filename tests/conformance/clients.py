@@ -30,7 +30,7 @@ def by_redfish_library(job: Json) -> Json:
     client = made(base_url=job["url"], username=job["user"], password=job["password"], cafile=job["authorities"])
     client.login(auth="session")
     seen = _walked(client, "/redfish/v1/")
-    pool = client.get(job["pool"])
+    pool, port = client.get(job["pool"]), client.get(job["port"])
     changed = client.patch(job["pool"], body=job["change"], headers={"If-Match": pool.getheader("ETag")})
     stale = client.patch(job["pool"], body=job["change"], headers={"If-Match": pool.getheader("ETag")})
     made_one = client.post(job["subscriptions"], body=job["subscription"])
@@ -41,7 +41,7 @@ def by_redfish_library(job: Json) -> Json:
         "pages": len(seen),
         "unanswered": {uri: status for uri, status in seen.items() if status != 200},
         "pool": pool.dict,
-        "port": client.get(job["port"]).dict if job["port"] else {},
+        "port": port.dict,
         "changed": changed.status,
         "stale": stale.status,
         "subscribed": made_one.status,
@@ -86,10 +86,9 @@ def by_sushy(job: Json) -> Json:
         "chassis": sorted(each.identity for each in root.get_chassis_collection().get_members()),
         "endpoints": len(fabric.endpoints.get_members()),
         "pool": pool.json(),
-        "port": connection.get(job["port"]).json() if job["port"] else {},
+        "port": connection.get(job["port"]).json(),
         "changed": changed.status_code,
         "context": context,
-        "subscriptions": len(events.subscriptions.get_members()),
         "sessions": len(sessions.get_members()),
         "session": key,
     }

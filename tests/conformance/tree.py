@@ -92,7 +92,7 @@ def enrolled(client: httpx2.Client, path: Path, token: str, machine: str) -> ssl
 
 
 def fabric(client: httpx2.Client) -> None:
-    """A zone with named endpoints, and a subscription, through Redfish itself."""
+    """A zone with named endpoints, a subscription, and a task, through Redfish itself."""
     named = [posted(client, f"{FABRIC}/Endpoints", endpoint(name)) for name in NODES]
     links = {
         "Endpoints": [{"@odata.id": each["@odata.id"]} for each in named],
@@ -101,6 +101,8 @@ def fabric(client: httpx2.Client) -> None:
     posted(client, f"{FABRIC}/Zones", {"Name": "rack-1", "ZoneType": "ZoneOfEndpoints", "Links": links})
     subscription = {"Destination": NOWHERE, "Protocol": "Redfish", "Context": "filled", "RegistryPrefixes": ["Fabric"]}
     posted(client, "/redfish/v1/EventService/Subscriptions", subscription)
+    target = f"{FABRIC}/AddressPools/services/Actions/Oem/FabricMgrAddressPool.Expand"
+    posted(client, target, {"Prefix": "192.0.2.128/25", "Central": True}, 202, Prefer="respond-async")
 
 
 def endpoint(name: str) -> dict[str, Any]:
@@ -110,9 +112,9 @@ def endpoint(name: str) -> dict[str, Any]:
     return {"Name": f"{name}-uplink", "EndpointProtocol": "Ethernet", "ConnectedEntities": [entity]}
 
 
-def posted(client: httpx2.Client, path: str, body: dict[str, Any], status: int = 201) -> dict[str, Any]:
+def posted(client: httpx2.Client, path: str, body: dict[str, Any], status: int = 201, **headers: str) -> dict[str, Any]:
     """What a POST that must succeed answers."""
-    answer = client.post(path, json=body)
+    answer = client.post(path, json=body, headers=headers)
     assert answer.status_code == status, f"{path}: {answer.status_code} {answer.text}"
     found: dict[str, Any] = answer.json()
     return found

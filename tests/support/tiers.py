@@ -77,6 +77,32 @@ def prometheus() -> str:
     return "" if shutil.which("prometheus") else "no command prometheus"
 
 
+@cache
+def redfish_clients() -> str:
+    """Other people's Redfish clients, and DMTF's tools: installed, in an environment of their own, where they are not."""
+    from tests.conformance import venv
+
+    try:
+        venv.programs()
+    except venv.ToolsMissing as error:
+        return str(error)
+    return ""
+
+
+@cache
+def conformance() -> str:
+    """The same, and DMTF's schemas."""
+    from tests.conformance import runner
+
+    if not os.environ.get("REDFISH_SCHEMAS"):
+        return "REDFISH_SCHEMAS is not set: DMTF's schema bundle is not part of this project (make dmtf-schemas fetches it)"
+    try:
+        runner.bundle(os.environ["REDFISH_SCHEMAS"])
+    except runner.BundleRefused as error:
+        return str(error)
+    return redfish_clients()
+
+
 # In the order they are run: quick ones first.
 TIERS = (
     Tier("unit", nothing, folder="tests/unit"),
@@ -86,6 +112,8 @@ TIERS = (
     Tier("containerd", containerd, marker="containerd"),
     Tier("podman", podman, marker="podman"),
     Tier("prometheus", prometheus, marker="prometheus"),
+    Tier("redfish clients", redfish_clients, marker="redfish_clients"),
+    Tier("conformance", conformance, marker="conformance"),
     Tier("wheel", nothing, marker="wheel"),
 )
 
@@ -102,13 +130,13 @@ def tier_of(path: str, markers: set[str]) -> Tier:
 
 
 def required(environment: Mapping[str, str]) -> frozenset[str]:
-    """Names of the tiers that must run. ValueError for a name that is none."""
-    text = environment.get(REQUIRE, "")
+    """Names of the tiers that must run: `all`, or some; a name after a minus is taken out again. ValueError for a name that is none."""
+    words = [word.strip() for word in environment.get(REQUIRE, "").split(",") if word.strip()]
     every = frozenset(tier.name for tier in TIERS)
-    names = every if text == "all" else frozenset(name.strip() for name in text.split(",") if name.strip())
-    if unknown := names - every:
+    if unknown := {word.removeprefix("-") for word in words} - every - {"all"}:
         raise ValueError(f"{REQUIRE} names no tier: {', '.join(sorted(unknown))}; there are {', '.join(sorted(every))}")
-    return names
+    without = {word.removeprefix("-") for word in words if word.startswith("-")}
+    return (every if "all" in words else frozenset(words)) - without
 
 
 @dataclass

@@ -16,6 +16,7 @@ def test_a_test_outside_the_tiers_folders_is_refused() -> None:
 def test_all_requires_every_tier_and_an_unknown_name_is_refused() -> None:
     assert required({REQUIRE: "all"}) == {tier.name for tier in TIERS}
     assert required({REQUIRE: "unit, property"}) == {"unit", "property"}
+    assert required({REQUIRE: "all, -podman"}) == {tier.name for tier in TIERS} - {"podman"}
     assert required({}) == frozenset()
 
     with pytest.raises(ValueError, match="containerd"):
