@@ -91,6 +91,7 @@ class Courier:
         self._feed = feed
         self._post = post
         self._clock = clock
+        self.notes = 0  # what it wrote of its subscription: a look that began before knows less
         self._at = to.position
         self._beat: datetime | None = None
 
@@ -139,6 +140,7 @@ class Courier:
 
     async def _note(self, last: int) -> bool:
         after = await self._database.run(lambda tx: subscriptions.delivered(tx, self.to, last))
+        self.notes += 1
         if after is None:
             return False
         self.to = after
@@ -148,6 +150,7 @@ class Courier:
         DELIVERIES.labels("failed").inc()
         now = self._clock()
         after = await self._database.run(lambda tx: subscriptions.failed(tx, self.to, reason, now))
+        self.notes += 1
         if after is None:
             return False
         self.to = after
@@ -198,6 +201,7 @@ class Deliveries:
         if self._leading is not None and not self._listening:
             await self._leading.listen(EVENT_CHANNEL, lambda: self._loop.wake_within(GATHER))
             self._listening = True
+        notes = {id_: courier.notes for id_, courier in self.couriers.items()}
         async with self._database.read() as tx:
             settings = await subscription_rows.settings(tx)
             wanted = {each.id: each for each in await subscription_rows.pushes(tx)} if settings.enabled else {}
@@ -206,10 +210,11 @@ class Deliveries:
         for gone in self.couriers.keys() - wanted.keys():
             self._dismiss(gone)
         for id_, each in wanted.items():
-            if id_ in self.couriers:
-                self.couriers[id_].see(each)
-            else:
+            courier = self.couriers.get(id_)
+            if courier is None:
                 self._send_out(each)
+            elif courier.notes == notes[id_]:
+                courier.see(each)
         return Outcome.done("subscribers are told what happens")
 
     def _send_out(self, to: Subscription) -> None:

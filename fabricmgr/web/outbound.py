@@ -18,6 +18,7 @@ from fabricmgr.domain.errors import DestinationRefused
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 TIMEOUT = 10.0  # seconds for connecting, and again for each read
+WHOLE = 30.0  # seconds for all of a request, whatever drips in meanwhile
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 # Never by a wide network such as 0.0.0.0/0: only by one that lies within. Metadata services live in link-local space and at fd00:ec2::254.
@@ -64,9 +65,9 @@ class Outbound:
         verify: Any = True,
         resolve: Resolve | None = None,
     ) -> httpx2.Response:
-        """One request to a URL that a client gave.
+        """One request to a URL that a client gave. Of the answer, status and headers alone are there.
 
-        Raises DestinationRefused, and httpx2.HTTPError where the network or the other side fails."""
+        Raises DestinationRefused, and httpx2.HTTPError or TimeoutError where the network or the other side fails."""
         given = httpx2.URL(url)
         if given.scheme not in ("http", "https") or not given.host:
             raise DestinationRefused(url, "is no http or https URL")
@@ -77,7 +78,11 @@ class Outbound:
             request.headers["Host"] = given.netloc.decode("ascii")
             # TLS still asks for, and verifies, the name that was given.
             request.extensions["sni_hostname"] = given.host
-            return await client.send(request)
+            # The body is not read: whoever answers decides how long it is.
+            async with asyncio.timeout(WHOLE):
+                answer = await client.send(request, stream=True)
+            await answer.aclose()
+            return answer
 
 
 async def _resolve(host: str, port: int) -> Sequence[Address]:

@@ -88,3 +88,11 @@ async def test_the_checked_address_is_the_one_connected_to_and_no_proxy_is_asked
     assert at_proxy == []
     assert len(heard) == 1
     assert f"receiver.example:{port}".encode() in heard[0]
+
+
+async def test_an_answer_without_end_is_not_read() -> None:
+    async with listener(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n" + b"x" * 1000) as (port, heard):
+        answer = await Outbound((ip_network("127.0.0.1/32"),)).send("POST", f"http://127.0.0.1:{port}/hook")
+
+    assert answer.is_success
+    assert len(heard) == 1
