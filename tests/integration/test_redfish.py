@@ -2,9 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from ipaddress import ip_network
 from typing import Any
@@ -51,7 +51,7 @@ Json = dict[str, Any]
 
 
 @asynccontextmanager
-async def service(url: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def service(url: str, clock: Callable[[], datetime] = lambda: NOW) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the service, with an account of each role and one that must change its password."""
     async with opened(url) as database:
         passwords = Passwords(b"k" * 32)
@@ -61,13 +61,13 @@ async def service(url: str) -> AsyncIterator[httpx2.AsyncClient]:
             draft = AccountDraft(name, hashed, role, must_change=name == "new")
             await database.run(partial(accounts.create, draft=draft, by="test", now=NOW))
         await database.run(lambda tx: installation.ensure(tx, UUID(int=7), NOW))
-        who = Who(StoredDirectory(database, gate, TIMEOUT), lambda: NOW)
+        who = Who(StoredDirectory(database, gate, TIMEOUT), clock, monotonic=lambda: clock().timestamp())
         writer = await Writer.open(url, clock=lambda: NOW)
         streams = Streams(database, Feed(database), Listener(url, "test", []), asyncio.Event(), lambda: NOW)
         desk = Desk(writer, database, Places(database))
         site = Site(database, gate, who, TIMEOUT, desk, Sealer(b"k" * 32), Outbound((ip_network("192.0.2.0/24"),)), streams, HERE)
         await database.run(lambda tx: replicas.beat(tx, Sign(HERE.id, "host", "1.0", "https://192.0.2.1:8443", CERTIFICATE), NOW))
-        layer = build(site, lambda: NOW)
+        layer = build(site, clock)
         edge = Edge(layer, refused, Audit(database, lambda: NOW), lambda: NOW, lambda: "request-1")
         transport = httpx2.ASGITransport(app=edge, raise_app_exceptions=True)
         try:
@@ -444,3 +444,23 @@ async def test_an_expand_that_cannot_be_read_is_400(database_url: str, expand: s
         await as_boss(client)
 
         assert (await client.get(f"{POOLS}?$expand={expand}")).status_code == 400
+
+
+async def test_a_session_that_was_not_used_for_its_time_is_dead_everywhere(database_url: str) -> None:
+    now = NOW
+    async with service(database_url, lambda: now) as client:
+        login = await client.post(SESSIONS, json={"UserName": "boss", "Password": PASSWORD})
+        token = {"X-Auth-Token": login.headers["x-auth-token"]}
+        now += TIMEOUT - timedelta(seconds=1)
+        used = await client.get(POOLS, headers=token)
+        now += TIMEOUT - timedelta(seconds=1)
+        used_again = await client.get(POOLS, headers=token)
+        now += TIMEOUT
+
+        answers = [await client.get(POOLS, headers=token), await client.post(POOLS, json=PODS, headers=token)]
+        client.auth = httpx2.BasicAuth("boss", PASSWORD)
+        page = await client.get(login.headers["location"])
+
+    assert (used.status_code, used_again.status_code) == (200, 200)
+    assert [(each.status_code, message_of(each)) for each in answers] == [(401, "NoValidSession")] * 2
+    assert page.status_code == 404
