@@ -33,6 +33,7 @@ SWITCHES = "/redfish/v1/Fabrics/ethernet/Switches"
 PORTS = f"{SWITCHES}/leaf/Ports"
 EXPANDED = f"{SWITCHES}/big/Ports?$expand=."
 STREAM = "/redfish/v1/EventService/SSE"
+SUBSCRIPTIONS = "/redfish/v1/EventService/Subscriptions"
 CONNECTIONS = 16
 LOCK = Path(__file__).with_name("requirements.lock")
 # A plain one, and the same with an HTTP version that keeps connections, which is no default of Flask's.
@@ -151,19 +152,31 @@ def memory(served: ServeProcess, requests: int) -> str:
     return f"memory over {requests:,} requests: {marks[-1] - marks[0]:+.1f} MiB ({shown} MiB)"
 
 
-def streams(served: ServeProcess, count: int) -> str:
-    """Event streams opened, held, closed, twice: what the second time adds is what would add up."""
-    get, marks = mine(served, STREAM), [resident(served)]
-    for _ in range(2):
-        marks += uvloop.run(_hold(get, count, served))
-        time.sleep(2)
-        marks.append(resident(served))
-    each = (marks[1] - marks[0]) / count * 1024
-    shown = " ".join(f"{mark:.1f}" for mark in marks)
-    return f"{count:,} event streams: {each:.0f} KiB each; before, open, closed, open, closed: {shown} MiB"
+def streams(served: ServeProcess, count: int, times: int = 4) -> str:
+    """Event streams opened, held, closed, again and again: what later times add is what would add up."""
+    get, first = mine(served, STREAM), resident(served)
+    held, closed = [], []
+    for _ in range(times):
+        held.append(uvloop.run(_hold(get, count, served)))
+        until_closed(served)
+        closed.append(resident(served))
+    shown = ", ".join(f"{one:.1f} then {other:.1f}" for one, other in zip(held, closed, strict=True))
+    return (
+        f"{count:,} event streams: {(held[0] - first) / count * 1024:.0f} KiB each; {first:.1f} MiB before; held, then closed: {shown} MiB"
+    )
 
 
-async def _hold(get: Get, count: int, served: ServeProcess) -> list[float]:
+def until_closed(served: ServeProcess, limit: float = 70.0) -> None:
+    """Until no stream is left among the subscriptions."""
+    with served.client() as client:
+        for _ in range(int(limit)):
+            if client.get(SUBSCRIPTIONS).json()["Members@odata.count"] == 0:
+                return
+            time.sleep(1)
+    raise AssertionError(f"streams were still there {limit} s after their clients had gone")
+
+
+async def _hold(get: Get, count: int, served: ServeProcess) -> float:
     held = []
     for _ in range(count):
         reader, writer = await asyncio.open_connection("127.0.0.1", get.port, ssl=get.context, server_hostname="127.0.0.1")
@@ -171,11 +184,11 @@ async def _hold(get: Get, count: int, served: ServeProcess) -> list[float]:
         head = await reader.readuntil(b"\r\n\r\n")
         assert b" 200 " in head.partition(b"\r\n")[0], head
         held.append(writer)
-    await asyncio.sleep(10)
+    await asyncio.sleep(5)
     mark = resident(served)
     for writer in held:
         writer.close()
-    return [mark]
+    return mark
 
 
 def arguments() -> argparse.Namespace:

@@ -45,6 +45,11 @@ class Protocol(HttpToolsProtocol):
         self._tls = None if secure is None else _tls_extension(secure)
         self._expect_head()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The timer ends with it, also when the peer broke it off: it would keep the connection in memory until it is due."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
     def data_received(self, data: bytes) -> None:
         """Feed the parser. What it refuses, and a head that grows without end, is answered here."""
         if self._heading:
