@@ -6,7 +6,6 @@ from ipaddress import ip_address
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError
 
 from fabricmgr.domain.errors import AlreadyExists, Busy, DatabaseUnavailable, InUse, PrefixOverlap
 from fabricmgr.domain.events import ClusterCreated, ClusterDeleted
@@ -224,7 +223,7 @@ async def test_a_look_sees_what_is_committed_and_can_change_nothing(database_url
 
         async with database.look() as tx:
             seen = await tx.all(select(cluster.c.name))
-        with pytest.raises(DBAPIError, match="read-only"):
+        with pytest.raises(DatabaseUnavailable, match="read-only"):
             async with database.look() as tx:
                 await insert_cluster(tx, "west")
 
