@@ -37,6 +37,7 @@ class Protocol(HttpToolsProtocol):
     _fed = 0  # bytes fed while a head is not complete
     _size = 0  # bytes of request line and headers parsed
     _heading = True  # between requests, or within a head
+    _body = 0  # bytes of the body in what is being fed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask TLS once who is there. A connection on which nothing comes ends like an idle one."""
@@ -52,7 +53,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser. What it refuses, and a head that grows without end, is answered here."""
-        if self._heading:
+        within_head, self._body = self._heading, 0
+        if within_head:
             self._start = (self._start + data[:512])[:512]
             self._fed += len(data)
         try:
@@ -61,6 +63,9 @@ class Protocol(HttpToolsProtocol):
             # Nothing here upgrades: the request is answered as it is, and what follows on the connection is not HTTP for sure.
             self.cycle.keep_alive = False
         except httptools.HttpParserError:
+            if not within_head and self._heading:
+                # A request was answered before its body came; the next one began behind that body.
+                self._start = data[self._body : self._body + 512]
             self._refuse(self._refusal or _reason(self._start))
         else:
             if self._heading and self._fed > HEAD_LIMIT:
@@ -82,6 +87,11 @@ class Protocol(HttpToolsProtocol):
         """One header, whole."""
         self._count(len(name) + len(value))
         super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._body += len(body)
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         """The head is there. WebDAV's methods and others that the parser knows mean nothing here."""

@@ -298,6 +298,23 @@ def spoken(served: Served, raw: bytes) -> bytes:
         return found
 
 
+def test_an_unknown_method_is_known_for_one_behind_the_body_of_a_request_that_was_answered_before_it_came(served: Served) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", served.port), timeout=10) as plain,
+        served.trust().wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+    ):
+        secure.sendall(b"POST /v1/pools HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n")
+        early = _read(secure)
+        while not early.endswith(b"}}}"):
+            early += _read(secure)
+
+        secure.sendall(b"{}FOO /v1/pools HTTP/1.1\r\nHost: a\r\n\r\n")
+        late = _read(secure)
+
+    assert early.startswith(b"HTTP/1.1 401 ")
+    assert late.startswith(b"HTTP/1.1 501 ")
+
+
 def _read(secure: ssl.SSLSocket) -> bytes:
     try:
         return secure.recv(65536)
