@@ -42,7 +42,7 @@ async def serve(url: str, function: str, certificate: str | None) -> None:
     if certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate)
-    with socket.socket() as listening:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:  # without the protocol named, asyncio leaves Nagle on
         listening.bind(("127.0.0.1", 0))
         listening.listen(256)
         print(listening.getsockname()[1], flush=True)
