@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
-CODE := fabricmgr tests cni bench migrations deploy hatch_build.py
+CODE := fabricmgr tests cni bench migrations redfish_schemas deploy hatch_build.py
 # The console shows what happens as it happens, also through a pipe.
 export PYTHONUNBUFFERED := 1
 
