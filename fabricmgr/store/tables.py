@@ -91,6 +91,9 @@ pool = Table(
     _version(),
     Column("warning", Integer, nullable=False, server_default=text("80")),
     Column("critical", Integer, nullable=False, server_default=text("95")),
+    _json("selectors"),
+    Column("priority", Integer, nullable=False, server_default=text("0")),
+    _flag("auto_assign", "true"),
     UniqueConstraint("id", "scope"),
     CheckConstraint("0 < warning and warning < critical and critical < 100", name="pool_thresholds"),
 )
@@ -151,6 +154,7 @@ network = Table(
     _text("status_policy", _one_of("status_policy", "auto", "strict", "lenient"), default="auto"),
     _time("created_at"),
     _version(),
+    Column("namespaces_found", ARRAY(Text), nullable=False, server_default="{}"),
     UniqueConstraint("cluster_id", "name"),
 )
 network_pool = Table(
@@ -493,4 +497,117 @@ task = Table(
     _time("ended_at", nullable=True),
     _version(),
     Index(None, "created_at", postgresql_where=text("ended_at is null")),
+)
+
+
+def _of_cluster() -> Column[int]:
+    return Column("cluster_id", Integer, ForeignKey("cluster.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, Text, primary_key=True)
+
+
+def _inets(name: str) -> Column[Any]:
+    return Column(name, ARRAY(INET), nullable=False, server_default="{}")
+
+
+cluster_api = Table(
+    "cluster_api",
+    METADATA,
+    _of_cluster(),
+    _text("server"),
+    Column("sealed", LargeBinary),
+    _flag("in_cluster", "false"),
+    Column("pod_ranges", ARRAY(CIDR), nullable=False, server_default="{}"),
+    Column("service_ranges", ARRAY(CIDR), nullable=False, server_default="{}"),
+    _text("server_version", default=""),
+    _text("state", _one_of("state", "new", "following", "unreachable", "refused"), default="new"),
+    _text("reason", default=""),
+    _time("progressed_at", nullable=True),
+    _flag("class_less", "false"),
+    _version(),
+    CheckConstraint("in_cluster = (sealed is null)"),
+)
+kube_node = Table(
+    "kube_node",
+    METADATA,
+    _of_cluster(),
+    _key("name"),
+    _text("uid"),
+    _text("system_uuid", default=""),
+    _json("labels"),
+    _inets("addresses"),
+    _flag("ready", "false"),
+    _text("provider_id", default=""),
+    _time("at"),
+)
+kube_namespace = Table(
+    "kube_namespace",
+    METADATA,
+    _of_cluster(),
+    _key("name"),
+    _text("uid"),
+    _json("labels"),
+    _json("annotations"),
+)
+kube_pod = Table(
+    "kube_pod",
+    METADATA,
+    _of_cluster(),
+    _key("namespace"),
+    _key("name"),
+    _text("uid"),
+    _text("node", default=""),
+    _json("labels"),
+    _json("annotations"),
+    _text("owner_kind", default=""),
+    _text("owner_name", default=""),
+    _flag("host_network", "false"),
+    _text("phase", default=""),
+    _inets("addresses"),
+    _flag("deleting", "false"),
+    Index(None, "cluster_id", "node"),
+    postgresql_with={"fillfactor": "70"},
+)
+workload = Table(
+    "workload",
+    METADATA,
+    _of_cluster(),
+    _key("kind"),
+    _key("namespace"),
+    _key("name"),
+    _text("uid"),
+    _json("state"),
+    _time("at"),
+)
+service = Table(
+    "service",
+    METADATA,
+    _of_cluster(),
+    _key("namespace"),
+    _key("name"),
+    _text("uid"),
+    Column("owner", UUID),
+    _text("sharing_key", default=""),
+    _json("ports", "[]"),
+    _text("state", _one_of("state", "pending", "assigned", "withdrawing"), default="pending"),
+    _text("reason", default=""),
+    _json("wanted"),
+    _time("assigned_at", nullable=True),
+    _version(),
+    Index(None, "owner", postgresql_where=text("owner is not null")),
+)
+announcement = Table(
+    "announcement",
+    METADATA,
+    _of_cluster(),
+    Column("address", INET, primary_key=True),
+    Column("node_id", Integer, ForeignKey("node.id", ondelete="SET NULL")),
+    Column("term", BigInteger, nullable=False, server_default=text("0")),
+    _time("since"),
+    _time("beat_at", nullable=True),
+    _text("state", _one_of("state", "unassigned", "probing", "speaking"), default="unassigned"),
+    _text("conflict", default=""),
+    Index(None, "node_id", postgresql_where=text("node_id is not null")),
 )
