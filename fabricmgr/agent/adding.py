@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 from fabricmgr.agent import links
@@ -126,7 +127,12 @@ def plan_of(place: Place, bridge: str, descriptor: int, used_before: tuple[Addre
 
 def addresses_of(place: Place) -> tuple[Address, ...]:
     """IPv4 first, as plugins behind us expect."""
-    return tuple(sorted((parse_address(each.address) for each in place.owned.addresses), key=lambda address: address.version))
+    found = tuple(_parsed(each.address) for each in place.owned.addresses)
+    return found if len(found) == 1 else tuple(sorted(found, key=lambda address: address.version))
+
+
+# Asked for the plan and for the result of one ADD.
+_parsed = lru_cache(maxsize=64)(parse_address)
 
 
 def result_of(place: Place, network: NetworkPlan, made: links.Attached) -> CniResult:

@@ -55,6 +55,9 @@ LAST_WORDS_LIMIT = 2.0
 # Seconds in which ADDs gather before one look decides on more blocks: it walks every address held.
 SUPPLY_GATHER = 0.02
 
+# New objects before the collector looks for cycles, and how many looks make it look at older ones: the agent makes few cycles.
+COLLECTION = (5000, 20, 50)
+
 OpenJournal = Callable[[Path, UUID], tuple[Writable, Found]]
 OpenSocket = Callable[[int], NetlinkSocket]
 
@@ -239,6 +242,7 @@ class Agent:
         # What was made up to here stays: the collector need not walk it again in the middle of an ADD.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECTION)
         await self.server.start()
         log.info("serving", extra={"node": self.manager.identity.about.node, "socket": str(self.settings.socket_path)})
 

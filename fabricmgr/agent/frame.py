@@ -5,7 +5,7 @@ CNI_IFNAME, CNI_ARGS, CNI_PATH, CNI_NETNS_OVERRIDE, and stdin to the end, which 
 Answer: u32 length, one byte exit status, the bytes for stdout. The length counts what comes after it, in both.
 """
 
-from dataclasses import KW_ONLY, dataclass
+import msgspec
 
 from fabricmgr.domain.errors import CniFrameRefused
 
@@ -16,8 +16,7 @@ LARGEST_FRAME = 1024 * 1024
 _FIELDS = 8
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """A call as it came: nothing is checked but its outline. Bytes that are no UTF-8 stand as surrogates, as in file names."""
 
     plugin: str
@@ -28,12 +27,10 @@ class Frame:
     args: str = ""
     path: str = ""
     netns_override: str = ""
-    _: KW_ONLY
     stdin: bytes = b""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """exit: 0 or 1, the plugin's exit status. stdout: one JSON document, or nothing."""
 
     exit: int
@@ -56,10 +53,10 @@ def parse_frame(body: bytes) -> Frame:
     parts = rest.split(b"\0", _FIELDS)
     if not separator or len(parts) != _FIELDS + 1:
         raise CniFrameRefused("it ends before its last field")
-    if any(len(part) > LARGEST_VARIABLE for part in parts[:_FIELDS]):
+    if len(body) > LARGEST_VARIABLE and any(len(part) > LARGEST_VARIABLE for part in parts[:_FIELDS]):
         raise CniFrameRefused(f"a variable is larger than {LARGEST_VARIABLE} bytes")
-    texts = [part.decode(errors="surrogateescape") for part in parts[:_FIELDS]]
-    return Frame(*texts, stdin=parts[_FIELDS])
+    plugin, command, container, netns, ifname, args, path, override = (part.decode(errors="surrogateescape") for part in parts[:_FIELDS])
+    return Frame(plugin, command, container, netns, ifname, args, path, override, parts[_FIELDS])
 
 
 def encode_frame(frame: Frame) -> bytes:

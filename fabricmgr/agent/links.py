@@ -1,12 +1,11 @@
 """A pod's links: made, and taken away. All in the kernel, nothing remembered here."""
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from errno import EEXIST, ENODEV, ENOENT, ENXIO, EXFULL
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
@@ -121,6 +120,9 @@ class Kernel:
     home: int = field(default_factory=namespace.open_own)
     _sockets: dict[int, NetlinkSocket] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.home_identity = namespace.identity(self.home)
+
     def close(self) -> None:
         for each in self._sockets.values():
             each.close()
@@ -146,6 +148,7 @@ class Kernel:
         return there
 
 
+@lru_cache(maxsize=256)
 def host_name(network: str, container: str, ifname: str) -> str:
     """Name of an attachment's host end: `fm` and 13 hex digits, so that DEL finds it by what it is told."""
     return "fm" + sha256(f"{network}\0{container}\0{ifname}".encode()).hexdigest()[:13]
@@ -169,7 +172,8 @@ def attach(kernel: Kernel, plan: AttachPlan) -> Attached:
     """Make a pod's links: two datagrams on the host, a look into its namespace, a datagram there. A failure leaves nothing.
 
     Raises InterfaceExists, NamespaceRefused (our own namespace), KernelRefused with the step. About 2 ms."""
-    if namespace.identity(plan.namespace) == namespace.identity(kernel.home):
+    identity = namespace.identity(plan.namespace)
+    if identity == kernel.home_identity:
         raise NamespaceRefused(plan.namespace_path, "it is the node's own")
     _make_pair(kernel, plan)
     try:
@@ -181,7 +185,6 @@ def attach(kernel: Kernel, plan: AttachPlan) -> Attached:
     except BaseException:
         delete_link(kernel.route, plan.host_name)
         raise
-    identity = namespace.identity(plan.namespace)
     return Attached(plan.host_name, plan.host_mac, plan.pod_mac, plan.mtu, plan.bridge, plan.all_routes, identity, operational)
 
 
@@ -192,7 +195,7 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
         host_mac=mac_bytes(plan.host_mac),
         pod_mac=mac_bytes(plan.pod_mac),
         mtu=templates.native(plan.mtu),
-        bridge=templates.native(_index_of(plan.bridge)),
+        bridge=templates.native(_index_of(kernel.route, plan.bridge)),
         namespace=templates.native(plan.namespace),
     )
     # From its first datagram on, a link explains itself.
@@ -207,7 +210,7 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
     except KernelRefused as refused:
         if refused.step != steps[0]:
             delete_link(kernel.route, name)
-        elif refused.errno == EEXIST and kernel.inside(plan.namespace, partial(_exists, plan.ifname)):
+        elif refused.errno == EEXIST and kernel.inside(plan.namespace, partial(_exists, kernel, plan.ifname)):
             raise InterfaceExists(plan.ifname, plan.namespace_path) from None
         elif refused.errno == EXFULL:
             raise KernelRefused(refused.step, EXFULL, f"bridge {plan.bridge} has as many ports as a bridge can have (1023)") from None
@@ -217,8 +220,7 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
 def _fill_pod(kernel: Kernel, plan: AttachPlan) -> bool:
     pod, index = kernel.inside(plan.namespace, partial(_open_pod, kernel, plan))
     try:
-        messages, steps = _pod_messages(plan, index)
-        replies = pod.exchange(messages, steps)
+        replies = pod.exchange(_pod_messages(plan, index), partial(_pod_steps, plan))
         return is_operational(replies[-1][1]) or _becomes_operational(pod, index)
     finally:
         pod.close()
@@ -226,9 +228,13 @@ def _fill_pod(kernel: Kernel, plan: AttachPlan) -> bool:
 
 def _open_pod(kernel: Kernel, plan: AttachPlan) -> tuple[NetlinkSocket, int]:
     """Runs in the pod's namespace. The index cannot be guessed: a namespace that was used before counts on."""
-    index = _index_of(plan.ifname)
-    _set_sysctls(plan)
-    return kernel.open_socket(ROUTE), index
+    pod = kernel.open_socket(ROUTE)
+    try:
+        _set_sysctls(plan)
+        return pod, _index_of(pod, plan.ifname)
+    except BaseException:
+        pod.close()
+        raise
 
 
 def _set_sysctls(plan: AttachPlan) -> None:
@@ -243,19 +249,21 @@ def _set_sysctls(plan: AttachPlan) -> None:
         sysctl.ensure("1", "ipv6", "conf", plan.ifname, "ndisc_notify")
 
 
-def _pod_messages(plan: AttachPlan, index: int) -> tuple[list[bytearray], list[str]]:
+def _pod_messages(plan: AttachPlan, index: int) -> list[bytearray]:
     """Address before up: the other order announces nothing."""
     at = templates.native(index)
-    messages, steps = [], []
-    for address in plan.addresses:
-        messages.append(templates.address_template(address.version).fill(index=at, address=address.packed))
-        steps.append(f"add {address} to {plan.ifname}")
+    messages = [templates.address_template(address.version).fill(index=at, address=address.packed) for address in plan.addresses]
     messages.append(templates.up_template().fill(index=at))
-    steps.append(f"take {plan.ifname} up")
-    for prefix, gateway in plan.all_routes:
-        messages.append(templates.route_template(prefix, gateway).fill(index=at))
-        steps.append(f"add route {prefix} by {plan.ifname}")
-    return [*messages, get_link(index)], [*steps, f"look at {plan.ifname}"]
+    messages += [templates.route_template(prefix, gateway).fill(index=at) for prefix, gateway in plan.all_routes]
+    messages.append(get_link(index))
+    return messages
+
+
+def _pod_steps(plan: AttachPlan) -> list[str]:
+    """What `_pod_messages` are for, in their order."""
+    put = [f"add {address} to {plan.ifname}" for address in plan.addresses]
+    led = [f"add route {prefix} by {plan.ifname}" for prefix, _ in plan.all_routes]
+    return [*put, f"take {plan.ifname} up", *led, f"look at {plan.ifname}"]
 
 
 def _becomes_operational(pod: NetlinkSocket, index: int) -> bool:
@@ -360,16 +368,15 @@ def _waiting(index: int) -> str:
     return f"fmx{index:x}"
 
 
-def _exists(name: str) -> bool:
-    try:
-        return bool(socket.if_nametoindex(name))
-    except OSError:
-        return False
+def _exists(kernel: Kernel, name: str) -> bool:
+    """Runs in the pod's namespace."""
+    with kernel.open_socket(ROUTE) as pod:
+        return bool(pod.index_of(name))
 
 
-def _index_of(name: str) -> int:
-    """ifindex of a link in the calling thread's namespace. Raises KernelRefused."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as refused:
-        raise KernelRefused(f"find link {name}", refused.errno or ENODEV, os.strerror(refused.errno or ENODEV)) from None
+def _index_of(sock: NetlinkSocket, name: str) -> int:
+    """ifindex of a link in a socket's namespace. Raises KernelRefused."""
+    index = sock.index_of(name)
+    if not index:
+        raise KernelRefused(f"find link {name}", ENODEV, os.strerror(ENODEV))
+    return index

@@ -11,14 +11,19 @@ from fabricmgr.domain.errors import CniFrameRefused
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _CHUNK = 65536
+_DESCRIPTOR = struct.Struct("i")
+_ONE_DESCRIPTOR = socket.CMSG_LEN(_DESCRIPTOR.size)
 
 
 @dataclass
 class Call:
-    """What one connection brought. body: the frame without its length. The descriptor is closed once, by whoever is done with it first."""
+    """What one connection brought. body: the frame without its length; came: the bytes so far.
+
+    The descriptor is closed once, by whoever is done with it first."""
 
     body: bytes = b""
     descriptors: list[int] = field(default_factory=list)
+    came: bytearray = field(default_factory=bytearray)
 
     @property
     def descriptor(self) -> int | None:
@@ -40,28 +45,35 @@ async def receive(connection: socket.socket, call: Call) -> None:
     """Read one frame into `call`, and the descriptor that came with it. On failure too, what came is in `call` for its owner to close.
 
     Raises CniFrameRefused; ConnectionError or EOFError when the caller left."""
-    data = bytearray()
-    while len(data) < LENGTH_BYTES or len(data) < LENGTH_BYTES + frame_length(data):
-        chunk = await _chunk(connection, call)
-        if not chunk:
-            raise EOFError("the caller left in the middle of its frame")
-        data += chunk
-    if len(data) > LENGTH_BYTES + frame_length(data):
-        raise CniFrameRefused("more than one frame came")
-    call.body = bytes(data[LENGTH_BYTES:])
+    while not receive_at_once(connection, call):
+        await readable(connection)
 
 
-async def _chunk(connection: socket.socket, call: Call) -> bytes:
-    """asyncio's own streams lose descriptors, so this waits and reads by itself."""
-    while True:
-        try:
+def receive_at_once(connection: socket.socket, call: Call) -> bool:
+    """Read what is there, and say whether the frame is whole: nearly always it is, and nothing has to wait. Raises what `receive` does.
+
+    asyncio's own streams lose descriptors, so this reads by itself."""
+    try:
+        while not _is_whole(call.came):
             # One descriptor at a time: the kernel closes what more a message carries.
-            data, descriptors, _, _ = socket.recv_fds(connection, _CHUNK, 1, socket.MSG_CMSG_CLOEXEC)
-        except BlockingIOError:
-            await readable(connection)
-            continue
-        call.descriptors += descriptors
-        return data
+            data, rights, _, _ = connection.recvmsg(_CHUNK, _ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC)
+            call.descriptors += (_DESCRIPTOR.unpack(raw)[0] for _, kind, raw in rights if kind == socket.SCM_RIGHTS)
+            if not data:
+                raise EOFError("the caller left in the middle of its frame")
+            call.came += data
+    except BlockingIOError:
+        return False
+    call.body = bytes(call.came[LENGTH_BYTES:])
+    return True
+
+
+def _is_whole(data: bytearray) -> bool:
+    if len(data) < LENGTH_BYTES:
+        return False
+    whole = LENGTH_BYTES + frame_length(data)
+    if len(data) > whole:
+        raise CniFrameRefused("more than one frame came")
+    return len(data) == whole
 
 
 async def readable(connection: socket.socket) -> None:
@@ -88,6 +100,18 @@ def hung_up(connection: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+def ended_at_once(connection: socket.socket) -> bool | None:
+    """What `read_to_the_end` says, where the caller has closed already; else None."""
+    try:
+        while connection.recv(_CHUNK):
+            pass
+    except BlockingIOError:
+        return None
+    except OSError:
+        return False
+    return True
 
 
 async def read_to_the_end(connection: socket.socket) -> bool:

@@ -6,6 +6,8 @@ from enum import Enum
 from functools import lru_cache
 from ipaddress import ip_interface
 
+import msgspec
+
 from fabricmgr.agent.frame import Frame
 from fabricmgr.agent.result import CniResult
 from fabricmgr.agent.stdin import Asked, Configuration, NetworkConfig
@@ -24,8 +26,7 @@ class Command(Enum):
     VERSION = "VERSION"
 
 
-@dataclass(frozen=True)
-class Namespace:
+class Namespace(msgspec.Struct, frozen=True):
     """A network namespace that the caller opened. fd is the server's: it is open while the operation runs and closed before the answer.
 
     device and inode name the namespace for as long as anything holds it."""
@@ -35,8 +36,7 @@ class Namespace:
     inode: int
 
 
-@dataclass(frozen=True)
-class CniRequest:
+class CniRequest(msgspec.Struct, frozen=True):
     """One operation. container and ifname are "" where an operation has none (GC, STATUS, VERSION).
 
     netns: CNI_NETNS as given, which a result shows as `sandbox`; never opened by us. namespace: None where the operation has none, and at

@@ -21,8 +21,7 @@ InterfaceAddress = IPv4Interface | IPv6Interface
 _VERSION_KEY = re.compile(rb'"cniVersion"[ \t\r\n]*:[ \t\r\n]*"([0-9.]{1,16})"')
 
 
-@dataclass(frozen=True)
-class Interface:
+class Interface(msgspec.Struct, frozen=True):
     """sandbox: the namespace's path, "" on the host. mtu, socket_path and pci_id travel from 1.1.0 only."""
 
     name: str
@@ -33,8 +32,7 @@ class Interface:
     pci_id: str = ""
 
 
-@dataclass(frozen=True)
-class Ip:
+class Ip(msgspec.Struct, frozen=True):
     """interface: place in the result's list of interfaces, from 0."""
 
     address: InterfaceAddress
@@ -42,8 +40,7 @@ class Ip:
     interface: int | None = None
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """gateway None: the container's own link. mtu to scope travel from 1.1.0 only."""
 
     dst: Prefix
@@ -63,8 +60,7 @@ class Dns:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class CniResult:
+class CniResult(msgspec.Struct, frozen=True):
     """What a pod got. Interfaces in this order: bridge, host end, container end; chained plugins rely on it."""
 
     interfaces: tuple[Interface, ...] = ()

@@ -11,14 +11,14 @@ import socket
 import stat
 import time
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from msgspec import structs
 from prometheus_client import Counter, Histogram
 
 from fabricmgr.agent.frame import Answer, Frame, encode_answer, parse_frame
-from fabricmgr.agent.receive import Call, hung_up, peer_uid, read_to_the_end, receive
+from fabricmgr.agent.receive import Call, ended_at_once, hung_up, peer_uid, read_to_the_end, receive, receive_at_once
 from fabricmgr.agent.request import CniRequest, Command, Namespace, command_of, parse_request
 from fabricmgr.agent.result import encode_bug, encode_refusal, encode_result, encode_versions, quoted_version
 from fabricmgr.agent.spool import Spool
@@ -55,6 +55,8 @@ class Server:
         self._turns = turns
         self._listener: socket.socket | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        # The namespace that this thread is in whenever it does not work in a pod's.
+        self._own = namespace.own()
 
     async def start(self) -> None:
         """Bind and serve. Raises SettingRefused where the socket cannot lie, OSError when it cannot be bound."""
@@ -84,14 +86,13 @@ class Server:
             asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        """All that have connected by now."""
+        """Who has connected first: where more have, the loop is back here when this one has had its turn."""
         try:
-            for _ in range(BACKLOG):
-                connection, _ = listener.accept()
-                connection.setblocking(False)
-                task = asyncio.create_task(self._guarded(connection), name="cni call")
-                self._calls.add(task)
-                task.add_done_callback(self._calls.discard)
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            task = asyncio.create_task(self._guarded(connection), name="cni call")
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
         except BlockingIOError:
             return
         except OSError as error:  # out of descriptors: those in use come back as calls end
@@ -129,7 +130,7 @@ class Server:
 
     async def _run(self, connection: socket.socket, call: Call, frame: Frame) -> None:
         """Parse and do one call. Errors are told to the caller in the version it speaks."""
-        started, about, version = time.monotonic(), "", quoted_version(frame.stdin)
+        started, about = time.monotonic(), ""
         label = frame.command if frame.command in Command.__members__ else "none"
         code = 0
         try:
@@ -138,12 +139,12 @@ class Server:
                 return
             request = parse_request(frame)
             about = _about(request)
-            await self._do(connection, call, with_namespace(request, call.descriptor))
+            await self._do(connection, call, with_namespace(request, call.descriptor, self._own))
         except FabricError as error:
             code = problem_of(error).cni
             log.info("CNI call refused", extra={"command": label, "about": about, "code": code, "reason": sentence(error)})
             call.close()
-            await _send(connection, Answer(1, encode_refusal(error, version, about)))
+            await _send(connection, Answer(1, encode_refusal(error, quoted_version(frame.stdin), about)))
         except CallerLeft:
             code = -1
             raise
@@ -151,7 +152,7 @@ class Server:
             code = BUG.cni
             log.exception("CNI call failed", extra={"command": label, "about": about})
             call.close()
-            await _send(connection, Answer(1, encode_bug(version, about)))
+            await _send(connection, Answer(1, encode_bug(quoted_version(frame.stdin), about)))
         finally:
             _calls(label, "left" if code < 0 else code).inc()
             _seconds(label).observe(time.monotonic() - started)
@@ -179,7 +180,7 @@ class Server:
             return
         connection.close()  # a caller that only slept must find no result of what is undone
         log.warning("ADD undone", extra={"about": _about(request), "reason": "its caller left without the result"})
-        await self._verbs.undo(replace(request, namespace=None))
+        await self._verbs.undo(structs.replace(request, namespace=None))
 
     async def _other(self, request: CniRequest) -> None:
         if request.command is Command.DEL:
@@ -204,32 +205,36 @@ def _seconds(command: str) -> Histogram:
     return CNI_SECONDS.labels(command)
 
 
-def with_namespace(request: CniRequest, descriptor: int | None) -> CniRequest:
+def with_namespace(request: CniRequest, descriptor: int | None, own: namespace.Identity) -> CniRequest:
     """Judge the descriptor that came with the call (CNI SPEC 1.1.0, section 2: ADD fails in our own namespace, DEL leaves it alone).
 
+    own: what our namespace is.
     Raises NamespaceMissing (3) and NamespaceRefused (8) at ADD and CHECK; at DEL such a namespace is simply not there."""
     if request.command not in (Command.ADD, Command.CHECK, Command.DEL):
         return request
     try:
-        found = _judge(request, descriptor)
+        found = _judge(request, descriptor, own)
     except (NamespaceMissing, NamespaceRefused):
         if request.command is not Command.DEL:
             raise
         return request
-    return replace(request, namespace=found)
+    return structs.replace(request, namespace=found)
 
 
-def _judge(request: CniRequest, descriptor: int | None) -> Namespace:
+def _judge(request: CniRequest, descriptor: int | None, own: namespace.Identity) -> Namespace:
     if descriptor is None:
         raise NamespaceMissing(request.netns)
     namespace.require(descriptor, request.netns)
-    if namespace.is_own(descriptor) and not request.own_namespace_allowed:
+    identity = namespace.identity(descriptor)
+    if identity == own and not request.own_namespace_allowed:
         raise NamespaceRefused(request.netns, "it is the agent's own, which is the host's; no pod lives there")
-    return Namespace(descriptor, *namespace.identity(descriptor))
+    return Namespace(descriptor, *identity)
 
 
 async def _receive(connection: socket.socket, call: Call) -> None:
     try:
+        if receive_at_once(connection, call):
+            return
         async with asyncio.timeout(FRAME_LIMIT):
             await receive(connection, call)
     except (OSError, EOFError) as error:
@@ -262,6 +267,10 @@ async def _delivered(connection: socket.socket, answer: Answer) -> bool:
         await _send(connection, answer)
     except CallerLeft:
         return False
+    # Other calls have their turn of the loop; by then the caller has nearly always read and closed, and need not be watched.
+    await asyncio.sleep(0)
+    if (read := ended_at_once(connection)) is not None:
+        return read
     with suppress(TimeoutError):
         async with asyncio.timeout(CLOSE_LIMIT):
             return await read_to_the_end(connection)

@@ -42,6 +42,7 @@ class Spool:
 
     def __init__(self, directory: Path, delete: Delete, turns: Turns, now: Callable[[], float] = time.time):
         self.directory = directory
+        self._text = str(directory)
         self._delete = delete
         self._turns = turns
         self._now = now
@@ -67,6 +68,8 @@ class Spool:
         """Replay what is spooled for this attachment. The caller holds its turn. Raises what `delete` raises.
 
         Podman's restart is DEL, then ADD with the same container id within a second."""
+        if not self._has(request.container):
+            return
         for spooled in self._read(request.container):
             if spooled.request.attachment == request.attachment:
                 await self._replay(spooled)
@@ -79,6 +82,15 @@ class Spool:
         spooled.path.unlink(missing_ok=True)
         log.info("spooled DEL replayed", extra={"container": spooled.request.container, "ifname": spooled.request.ifname})
         return 1
+
+    def _has(self, container: str) -> bool:
+        """Whether anything may be spooled for a container. Asked in every ADD, and nearly always there is nothing at all."""
+        try:
+            names = os.listdir(self._text)  # noqa: PTH208 - asked in every ADD, and a Path for each is not needed
+        except FileNotFoundError:
+            return False
+        start = _start(container)
+        return any(name.startswith(start) for name in names)
 
     def _read(self, container: str) -> Iterator[Spooled]:
         """Spooled DELs, oldest first; of one container, or all. A file that is no DEL is removed: nothing could ever be done with it."""
@@ -94,7 +106,7 @@ class Spool:
             yield Spooled(path, request)
 
     def _files(self, container: str) -> list[Path]:
-        start = f"{container[:_NAMED_BYTES]}." if container else ""
+        start = _start(container) if container else ""
         found: list[tuple[int, Path]] = []
         with suppress(FileNotFoundError), os.scandir(self.directory) as entries:
             for entry in entries:
@@ -108,6 +120,11 @@ class Spool:
     def _drop_if_left(self, entry: os.DirEntry[str]) -> None:
         if entry.is_file(follow_symlinks=False) and self._now() - entry.stat(follow_symlinks=False).st_mtime > ASIDE_LAPSE:
             Path(entry.path).unlink(missing_ok=True)
+
+
+def _start(container: str) -> str:
+    """How the files of a container begin."""
+    return f"{container[:_NAMED_BYTES]}."
 
 
 def _parse(path: Path) -> CniRequest:

@@ -1,8 +1,7 @@
 """What the server calls for each CNI operation, and who may work on an attachment when."""
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable
 from typing import Protocol
 
 from fabricmgr.agent.request import CniRequest
@@ -39,26 +38,53 @@ class Turns:
     """One at a time for each key; keys do not wait for each other. For everybody who works on attachments: server, GC, reconcile."""
 
     def __init__(self) -> None:
-        self._held: dict[Hashable, tuple[asyncio.Lock, int]] = {}
+        self._held: dict[Hashable, _Queue] = {}
 
-    @asynccontextmanager
-    async def of(self, key: Hashable) -> AsyncIterator[None]:
-        """Wait for the key's turn and hold it. First come, first served."""
-        lock, waiting = self._held.get(key, (asyncio.Lock(), 0))
-        self._held[key] = lock, waiting + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            self._leave(key)
+    def of(self, key: Hashable) -> "Turn":
+        """Wait for the key's turn and hold it: `async with`. First come, first served."""
+        return Turn(self._held, key)
 
     def busy(self, key: Hashable) -> bool:
         """Whether somebody holds or awaits the key's turn."""
         return key in self._held
 
-    def _leave(self, key: Hashable) -> None:
-        lock, waiting = self._held[key]
-        if waiting == 1:
-            del self._held[key]  # nothing is kept of attachments that are at rest
-            return
-        self._held[key] = lock, waiting - 1
+
+class _Queue:
+    """Who holds and awaits one key's turn."""
+
+    __slots__ = ("lock", "size")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.size = 0
+
+
+class Turn:
+    """One key's turn, for one holder. A class of its own, since contextlib's generators cost an ADD more than the lock does."""
+
+    __slots__ = ("_held", "_key", "_queue")
+
+    def __init__(self, held: dict[Hashable, _Queue], key: Hashable):
+        self._held = held
+        self._key = key
+
+    async def __aenter__(self) -> None:
+        queue = self._held.get(self._key)
+        if queue is None:
+            queue = self._held[self._key] = _Queue()
+        self._queue = queue
+        queue.size += 1
+        try:
+            await queue.lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._queue.lock.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._queue.size -= 1
+        if not self._queue.size:
+            del self._held[self._key]  # nothing is kept of attachments that are at rest

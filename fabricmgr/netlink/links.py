@@ -91,7 +91,7 @@ def parse_link(body: bytes) -> Link:
 
 def is_operational(body: bytes) -> bool:
     """What `parse_link` says of it, without reading the rest."""
-    return _operational(next((value for kind, value in walk(body, LINK_HEADER.size) if kind == OPERSTATE), None))
+    return _operational(attributes(body, LINK_HEADER.size).get(OPERSTATE))
 
 
 def _operational(state: bytes | None) -> bool:

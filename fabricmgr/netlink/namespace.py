@@ -21,6 +21,7 @@ _NS_GET_NSTYPE = 0xB703
 _HERE = "/proc/thread-self/ns/net"
 # Python 3.11 has no os.setns.
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
 
 
 def open_own() -> int:
@@ -61,10 +62,15 @@ def require(descriptor: int, path: str) -> None:
         raise NamespaceRefused(path, "it is a namespace of another kind")
 
 
+def own() -> Identity:
+    """What the calling thread's namespace is."""
+    status = os.stat(_HERE)  # noqa: PTH116 - asked in every DEL, and Path costs as much as the system call
+    return status.st_dev, status.st_ino
+
+
 def is_own(descriptor: int) -> bool:
     """Whether it is the calling thread's own namespace (CNI SPEC 1.1.0: ADD there is refused, DEL touches nothing)."""
-    status = os.stat(_HERE)  # noqa: PTH116 - asked in every call, and Path costs as much as the system call
-    return identity(descriptor) == (status.st_dev, status.st_ino)
+    return identity(descriptor) == own()
 
 
 def inside(home: int, target: int, action: Callable[[], T]) -> T:

@@ -4,9 +4,10 @@ A datagram is no transaction: after a message that failed the kernel goes on wit
 number before anything is judged; one left behind would answer the next question.
 """
 
+import fcntl
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from errno import EAGAIN, EINTR, ENOBUFS, ETIMEDOUT
 from struct import Struct, pack
 from typing import Self
@@ -28,9 +29,18 @@ _DUMP_TRIES = 8
 # A reply that takes longer means a kernel that hangs; the caller's time is up before (seconds, microseconds).
 _PATIENCE = pack("ll", 5, 0)
 _INT = Struct("=i")
+_GET_INDEX = 0x8933
+_INTERFACE = Struct("=16si20x")  # struct ifreq: name, index
 
 Reply = tuple[int, bytes]
 """Kind of a message, and its body behind the netlink header."""
+Steps = Callable[[], Sequence[str]]
+"""What messages are for, in words: made when one has failed, since most are never read."""
+
+
+def in_words(steps: Sequence[str] | Steps) -> Sequence[str]:
+    """Steps as texts, whichever way they were given."""
+    return steps() if callable(steps) else steps
 
 
 class NetlinkSocket:
@@ -68,17 +78,26 @@ class NetlinkSocket:
     def close(self) -> None:
         self._socket.close()
 
-    def exchange(self, messages: Sequence[bytearray], steps: Sequence[str], ignore: frozenset[int] = frozenset()) -> list[Reply]:
+    def index_of(self, name: str) -> int:
+        """ifindex of a link in this socket's namespace; 0 where there is none (netdevice(7), SIOCGIFINDEX)."""
+        try:
+            answer = fcntl.ioctl(self._socket, _GET_INDEX, _INTERFACE.pack(name.encode(), 0))
+        except OSError:
+            return 0
+        index: int = _INTERFACE.unpack(answer)[1]
+        return index
+
+    def exchange(self, messages: Sequence[bytearray], steps: Sequence[str] | Steps, ignore: frozenset[int] = frozenset()) -> list[Reply]:
         """Send all in one datagram; give the answers that are no acknowledgements.
 
-        steps: what each message is for, named in the error. ignore: error numbers that count as success.
+        steps: what each message is for, named in the error; or what says so. ignore: error numbers that count as success.
         Raises KernelRefused for the first message that failed, after every reply was read."""
         first, last = self._send(messages, range(len(messages) - 1, len(messages)))
         replies, failures = self._read(last)
         for at in sorted(failures):
             errno, reason = failures[at]
             if errno not in ignore:
-                raise KernelRefused(steps[max(0, at - first)], errno, reason)
+                raise KernelRefused(in_words(steps)[max(0, at - first)], errno, reason)
         return replies
 
     def transact(self, messages: Sequence[bytearray], step: str) -> None:

@@ -19,7 +19,7 @@ from fabricmgr.agent.reaper import Reaper
 from fabricmgr.agent.survey import Surveyed, check, survey
 from fabricmgr.domain.errors import CheckFailed, InterfaceExists, KernelRefused, NamespaceMissing, NamespaceRefused
 from fabricmgr.netlink import namespace as netns
-from fabricmgr.netlink.sockets import NetlinkSocket
+from fabricmgr.netlink.sockets import NetlinkSocket, Steps, in_words
 from tests.support.attaching import NODE, add, ensure, plan_for, remove
 from tests.support.attaching import check as look_at
 from tests.support.namespaces import Failed, MakeNamespace, make_ns, node_ns, pod_ns, run_in, wire
@@ -162,10 +162,11 @@ class Deaf(NetlinkSocket):
     refused = ""
 
     def exchange(
-        self, messages: Sequence[bytearray], steps: Sequence[str], ignore: frozenset[int] = frozenset()
+        self, messages: Sequence[bytearray], steps: Sequence[str] | Steps, ignore: frozenset[int] = frozenset()
     ) -> list[tuple[int, bytes]]:
-        if any(self.refused in step for step in steps):
-            raise KernelRefused(next(step for step in steps if self.refused in step), 12, "Cannot allocate memory")
+        refused = [step for step in in_words(steps) if self.refused in step]
+        if refused:
+            raise KernelRefused(refused[0], 12, "Cannot allocate memory")
         return super().exchange(messages, steps, ignore)
 
 
@@ -216,7 +217,7 @@ def test_an_agent_that_dies_at_any_message_leaves_what_it_can_find_again(node: N
             left = at
 
             def exchange(
-                self, messages: Sequence[bytearray], steps: Sequence[str], ignore: frozenset[int] = frozenset()
+                self, messages: Sequence[bytearray], steps: Sequence[str] | Steps, ignore: frozenset[int] = frozenset()
             ) -> list[tuple[int, bytes]]:
                 done = super().exchange(messages, steps, ignore)
                 Dying.left -= 1
@@ -294,9 +295,9 @@ def test_a_full_bridge_is_said_in_words(node: Namespace, pod_ns: MakePod) -> Non
     def body() -> None:
         class Full(NetlinkSocket):
             def exchange(
-                self, messages: Sequence[bytearray], steps: Sequence[str], ignore: frozenset[int] = frozenset()
+                self, messages: Sequence[bytearray], steps: Sequence[str] | Steps, ignore: frozenset[int] = frozenset()
             ) -> list[tuple[int, bytes]]:
-                raise KernelRefused(steps[0], EXFULL, "Exchange full")
+                raise KernelRefused(in_words(steps)[0], EXFULL, "Exchange full")
 
         attach(Kernel(open_socket=Full), plan_for(pod, BOTH))
 

@@ -1,12 +1,12 @@
 """Whatever comes over the plugin's socket becomes a request or a refusal, and results pass through every version and back."""
 
 import json
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fabricmgr.agent.frame import Answer, Frame, encode_answer, encode_frame, parse_answer, parse_frame
 from fabricmgr.agent.request import Command, parse_request

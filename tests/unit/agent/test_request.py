@@ -1,12 +1,12 @@
 """A call of the plugin becomes a typed request, or one clear sentence (CNI SPEC 1.1.0, sections 1 and 2)."""
 
 import json
-from dataclasses import replace
 from ipaddress import ip_address
 from itertools import combinations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fabricmgr.agent.frame import Frame
 from fabricmgr.agent.request import CniRequest, Command, parse_request
