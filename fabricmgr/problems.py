@@ -214,6 +214,46 @@ PROBLEMS: Mapping[type[e.FabricError], Problem] = {
         ("1",),
     ),
     e.ManagerRefused: Problem(409, "ResourceInUse", 11, _S, "the manager refused: {message}"),
+    e.KubeconfigRefused: Problem(400, "PropertyValueError", 7, _C, "kubeconfig: {field}: {reason}", ("Kubeconfig",)),
+    e.ApiUnreachable: Problem(503, "ServiceTemporarilyUnavailable", 11, _T, "the API server {server} cannot be reached: {reason}", ("5",)),
+    e.ApiUntrusted: Problem(
+        400, "PropertyValueError", 11, _S, "the certificate of the API server {server} is not trusted: {reason}", ("Kubeconfig",)
+    ),
+    e.ApiUnauthorized: Problem(
+        400,
+        "PropertyValueError",
+        11,
+        _S,
+        "the API server {server} does not accept the token or certificate: wrong or expired",
+        ("Kubeconfig",),
+    ),
+    e.ApiRefused: Problem(409, "ResourceInUse", 11, _S, "the API server does not allow us to {verb} {resource}: {reason}"),
+    e.ApiRejected: Problem(409, "ResourceInUse", 11, _S, "the API server rejected our {verb} of {resource}: {reason}"),
+    e.ApiAbsent: Problem(404, "ResourceMissingAtURI", 11, _S, "the API server has no {resource} {name!r}", ("{uri}",)),
+    e.ApiConflict: Problem(409, "ResourceInUse", 11, _T, "{resource} {name!r} was changed by somebody else meanwhile: {reason}"),
+    e.ApiTooMany: Problem(
+        503,
+        "ServiceTemporarilyUnavailable",
+        11,
+        _T,
+        "the API server {server} is busy; it wants us to wait {retry_after} s",
+        ("{retry_after}",),
+    ),
+    e.ApiTooOld: Problem(
+        400, "PropertyValueError", 7, _S, "the API server has version {version}; the oldest that is served is {oldest}", ("Kubeconfig",)
+    ),
+    e.PodElsewhere: Problem(
+        403, "InsufficientPrivilege", 11, _S, "pod {pod} runs on node {shown!r}: node {node!r} gets no addresses for it"
+    ),
+    e.PoolRefused: Problem(409, "ResourceInUse", 11, _S, "{subject} gets no address: {reason}"),
+    e.RangeMeetsPool: Problem(
+        409,
+        "PropertyValueResourceConflict",
+        7,
+        _S,
+        "the {kind} range {range} of cluster {cluster!r} meets prefix {prefix} of pool {pool!r}",
+        ("Range", "{range}", "/redfish/v1/Fabrics/ethernet/AddressPools/{pool}"),
+    ),
 }
 
 BUG = Problem(500, "InternalError", 999, Kind.BUG, "an internal error occurred; the log of the manager has it under this request's id")

@@ -500,3 +500,117 @@ class ManagerRefused(FabricError):
 
     code: str
     message: str
+
+
+# --- API servers of clusters ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class KubeconfigRefused(FabricError):
+    """A kubeconfig that names no inline credentials, or would make us run or read something."""
+
+    field: str
+    reason: str
+
+
+@dataclass
+class ApiUnreachable(FabricError):
+    """No answer, or one that says that the server cannot serve now."""
+
+    server: str
+    reason: str
+
+
+@dataclass
+class ApiUntrusted(FabricError):
+    """The server's certificate does not verify."""
+
+    server: str
+    reason: str
+
+
+@dataclass
+class ApiUnauthorized(FabricError):
+    """The server does not know us: token or certificate are wrong, expired or revoked."""
+
+    server: str
+
+
+@dataclass
+class ApiRefused(FabricError):
+    """We lack the right to this verb on this resource, as RBAC spells both."""
+
+    verb: str
+    resource: str
+    reason: str
+
+
+@dataclass
+class ApiRejected(FabricError):
+    """The server took the request for invalid, or its admission did."""
+
+    verb: str
+    resource: str
+    reason: str
+
+
+@dataclass
+class ApiAbsent(FabricError):
+    """The object is gone, or the server has no such kind."""
+
+    resource: str
+    name: str
+
+
+@dataclass
+class ApiConflict(FabricError):
+    """Somebody else changed the object, or made one of its name, since we looked."""
+
+    resource: str
+    name: str
+    reason: str
+
+
+@dataclass
+class ApiTooMany(FabricError):
+    """retry_after: seconds that the server wants us to wait."""
+
+    server: str
+    retry_after: int
+
+
+@dataclass
+class ApiTooOld(FabricError):
+    version: str
+    oldest: str
+
+
+# --- pods and pools of a cluster ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class PodElsewhere(FabricError):
+    """A node asks for addresses of a pod that the API server shows on another node."""
+
+    pod: str
+    node: str
+    shown: str
+
+
+@dataclass
+class PoolRefused(FabricError):
+    """The pool that an annotation names cannot be taken."""
+
+    subject: str
+    reason: str
+
+
+@dataclass
+class RangeMeetsPool(FabricError):
+    """A range of a cluster and a prefix of a pool have addresses in common that only one of them may have."""
+
+    cluster: str
+    kind: str
+    range: str
+    prefix: str
+    pool: str
