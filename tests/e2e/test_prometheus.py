@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -94,3 +95,12 @@ def test_no_metric_breaks_the_rules_that_promtool_knows(manager: ServeProcess) -
     checked = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, check=False)
 
     assert checked.returncode == 0, checked.stderr.decode() + checked.stdout.decode()
+
+
+def test_alert_rules_fire_as_their_examples_say() -> None:
+    folder = Path(__file__).parents[2] / "deploy" / "monitoring"
+
+    checked = subprocess.run(["promtool", "test", "rules", "alerts_test.yaml"], cwd=folder, capture_output=True, text=True, check=False)
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "SUCCESS" in checked.stdout
