@@ -19,6 +19,7 @@ from uuid import UUID
 
 from fabricmgr.agent import conflist, server
 from fabricmgr.agent.central import Central
+from fabricmgr.agent.flows import PERIOD, Flows
 from fabricmgr.agent.ground import Ground
 from fabricmgr.agent.holdings import Holdings
 from fabricmgr.agent.identity import Identity
@@ -42,6 +43,7 @@ from fabricmgr.domain.addresses import Family
 from fabricmgr.domain.errors import FabricError
 from fabricmgr.domain.names import PoolName
 from fabricmgr.loop import Loop, Outcome
+from fabricmgr.netlink import conntrack
 from fabricmgr.netlink.sockets import NetlinkSocket
 from fabricmgr.problems import sentence
 from fabricmgr.settings import AgentSettings
@@ -98,6 +100,7 @@ class Agent:
         self.manager = Manager(identity, time.monotonic)
         self.ground = Ground(self.kernel, self.holdings, settings.accept_forward)
         self.central = Central(self.holdings, self.manager, time.monotonic)
+        self.flows = Flows(self.holdings, lambda addresses: conntrack.forget(self.kernel.netfilter, addresses), now)
         self.leaving = Leaving(self.kernel, self.holdings, self.reaper.take)
         self.reconcile = Reconcile(self.kernel, self.holdings, self.leaving, now, self.turns.busy)
         self.supply = Supply(self.holdings, self.manager, Marks(settings.low_mark, settings.high_mark), now)
@@ -122,6 +125,7 @@ class Agent:
             ("supply", self.supply.once, 5.0),
             ("ground", self._ground, 10.0),
             ("leaving", self.leaving.again, 5.0),
+            ("flows", self.flows.once, PERIOD),
             ("reconcile", self.reconcile.once, 30.0),
             ("settle", self.sync.settle, 5.0),
             ("spool", self.spool.once, 1.0),

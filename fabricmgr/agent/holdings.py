@@ -1,6 +1,7 @@
 """What this node holds: the journal and the memory of blocks, always in step. A change is journalled first and then true."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -18,6 +19,7 @@ from fabricmgr.agent.records import (
     Key,
     Place,
     Reaped,
+    Resting,
     Stage,
     State,
     Undone,
@@ -55,6 +57,10 @@ class Holdings:
         self.taken: Callable[[Sequence[str], Iterable[Family]], None] = lambda pools, families: None
         self._clock = clock
         self._ended: dict[Key, asyncio.Event] = {}
+        # Rests that began in this run, by when they end, and those whose flows were forgotten after it. Not journalled: an ADD that
+        # finds its address in neither forgets them itself.
+        self.uncleaned: deque[tuple[datetime, Resting]] = deque()
+        self.cleaned: dict[str, Resting] = {}
         for held in journal.state.blocks.values():
             self._stock(held)
 
@@ -81,13 +87,18 @@ class Holdings:
             missing = self._take(owner_of(place.key), pools, families, {Family(each.version): each for each in asked}, taken)
             owned = msgspec.structs.replace(place.owned, addresses=taken)
             begun = msgspec.structs.replace(place, owned=owned, asking=bool(missing))
-            used = tuple(parse_address(each.address) for each in taken if each.address in self.state.resting)
+            used = tuple(parse_address(each.address) for each in taken if self._may_have_flows(each.address))
             self.journal.write(Intent(place=begun))
         except BaseException:
             self.stock.gone(taken, self._clock() - LONG_AGO)
             raise
         self.taken(pools, families)
         return begun, missing, used
+
+    def _may_have_flows(self, address: str) -> bool:
+        """Whether flows of a former owner may still be tracked."""
+        rest, cleaned = self.state.resting.get(address), self.cleaned.pop(address, None)
+        return rest is not None and rest is not cleaned
 
     def _take(
         self, owner: str, pools: Sequence[str], families: Iterable[Family], asked: dict[Family, Address], taken: list[BlockAddress]
@@ -150,10 +161,17 @@ class Holdings:
         now = self._clock()
         self.journal.write(Reaped(key=key, at=now))
         self.stock.gone(attached.place.owned.addresses, now)
+        self._will_be_clean(attached.place.owned.addresses, now)
         event = self._ended.pop(key, None)
         if event is not None:
             event.set()
         self.changed()
+
+    def _will_be_clean(self, addresses: Iterable[BlockAddress], since: datetime) -> None:
+        for each in addresses:
+            stored, rest = self.stock.holder(parse_address(each.address)), self.state.resting.get(each.address)
+            if stored is not None and rest is not None:
+                self.uncleaned.append((since + stored.cooldown, rest))
 
     async def ended(self, key: Key) -> None:
         """Until a going attachment is gone, so that its key can be used again."""
@@ -238,6 +256,7 @@ class Holdings:
         if prefix in self.state.blocks:
             self.journal.write(BlockDropped(prefix=prefix))
             self.stock.drop(parse_prefix(prefix))
+            self.cleaned = {address: rest for address, rest in self.cleaned.items() if rest.address.block != prefix}
             self.blocks_changed()
 
     def is_empty(self, held: BlockHeld) -> bool:
