@@ -201,12 +201,8 @@ def interfaces(kernel: Kernel, bridges: set[str]) -> list[Interface]:
     for index, address in addresses(kernel.route):
         if not address.ip.is_link_local and not address.ip.is_loopback:
             found.setdefault(index, []).append(str(address))
-    links = [link for link in all_links(kernel.route) if link.name != "lo" and link.name not in bridges]
-    return [
-        Interface(name=link.name, mac=link.mac, mtu=link.mtu, up=link.up, addresses=found.get(link.index, []))
-        for link in links
-        if link.group not in (LIVE, REAP)
-    ]
+    links = [link for link in all_links(kernel.route, but=(LIVE, REAP)) if link.name != "lo" and link.name not in bridges]
+    return [Interface(name=link.name, mac=link.mac, mtu=link.mtu, up=link.up, addresses=found.get(link.index, [])) for link in links]
 
 
 def node_addresses(kernel: Kernel, bridges: set[str]) -> tuple[Address, ...]:

@@ -10,7 +10,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from fabricmgr.agent.links import Kernel
+from fabricmgr.agent.links import LIVE, REAP, Kernel
 from fabricmgr.agent.networks import NetworkPlan, NotAdjacent, wanted_prefixes
 from fabricmgr.netlink import legacy, nft, sysctl
 from fabricmgr.netlink.links import Link, addresses, all_links
@@ -210,7 +210,10 @@ def _uplinks(kernel: Kernel, plan: NetworkPlan, version: int = 0) -> list[Link]:
     """Links that carry an address of this node, by name; the loopback is none."""
     wanted = {address for address in plan.node_addresses if version in (0, address.version)}
     indices = {index for index, interface in addresses(kernel.route) if interface.ip in wanted}
-    return sorted((link for link in all_links(kernel.route) if link.index in indices and link.name != "lo"), key=lambda link: link.name)
+    return sorted(
+        (link for link in all_links(kernel.route, but=(LIVE, REAP)) if link.index in indices and link.name != "lo"),
+        key=lambda link: link.name,
+    )
 
 
 def _say_narrow(plan: NetworkPlan, link: Link) -> Finding:

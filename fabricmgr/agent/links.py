@@ -287,7 +287,7 @@ def _guard(kernel: Kernel, plan: AttachPlan) -> None:
 def guarded_ports(links: Iterable[Link], network: str) -> tuple[nft_rules.Guarded, ...]:
     """Ports of a network whose pods' sources are checked, as the links themselves say."""
     label = nft_rules.network_label(network)
-    origins = [(link.name, parse_alias(link.alias)) for link in links if link.group == LIVE]
+    origins = [(link.name, parse_alias(link.alias)) for link in links if link.group == LIVE and is_guarded(link.alias)]
     return tuple(
         nft_rules.Guarded(port, origin.mac, origin.addresses)
         for port, origin in origins

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from fabricmgr.agent.alias import Origin, parse_alias
 from fabricmgr.agent.links import GATEWAY, LIVE, REAP, AttachPlan, Kernel
@@ -18,10 +18,14 @@ _LOOKS, _BETWEEN_LOOKS = 11, 0.05
 
 @dataclass(frozen=True)
 class Surveyed:
-    """A link of one of our groups. origin: None when the alias is not ours to read."""
+    """A link of one of our groups."""
 
     link: Link
-    origin: Origin | None
+
+    @cached_property
+    def origin(self) -> Origin | None:
+        """None when the alias is not ours to read. Most passes want it of no link, so it is read when asked for."""
+        return parse_alias(self.link.alias)
 
     @property
     def reaping(self) -> bool:
@@ -30,7 +34,7 @@ class Surveyed:
 
 def survey(kernel: Kernel) -> list[Surveyed]:
     """Every link of our groups, for the comparison with the journal at start and later. Raises KernelRefused."""
-    return [Surveyed(link, parse_alias(link.alias)) for link in all_links(kernel.route) if link.group in (LIVE, REAP)]
+    return [Surveyed(link) for link in all_links(kernel.route) if link.group in (LIVE, REAP)]
 
 
 async def check(kernel: Kernel, plan: AttachPlan, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:

@@ -84,6 +84,20 @@ def attributes(data: bytes, start: int = 0) -> dict[int, bytes]:
     return found
 
 
+def some_attributes(data: bytes, start: int, wanted: frozenset[int]) -> dict[int, bytes]:
+    """Of `attributes` those of these kinds alone: where thousands of links are read, the rest is not worth copying."""
+    found: dict[int, bytes] = {}
+    at, end, unpack = start, len(data) - 4, _ATTRIBUTE.unpack_from
+    while at <= end:
+        length, kind = unpack(data, at)
+        if length < 4:
+            break
+        if kind & _TYPE_MASK in wanted:
+            found[kind & _TYPE_MASK] = data[at + 4 : at + length]
+        at += length + 3 & ~3
+    return found
+
+
 def number(value: bytes | None, default: int = 0) -> int:
     """An integer attribute in the machine's byte order; the default where it is missing."""
     return default if value is None else int.from_bytes(value, "little" if Struct("=H").pack(1)[0] else "big")

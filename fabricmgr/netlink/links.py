@@ -1,12 +1,14 @@
 """Links and their addresses over rtnetlink: what is there, and the few changes that are made outside an ADD."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from errno import EADDRNOTAVAIL, EEXIST, ENODEV
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from struct import Struct
 
+import msgspec
+
 from fabricmgr.domain.errors import KernelRefused
-from fabricmgr.netlink.codec import Flag, attr, attributes, message, nest, number, string, text, u8, u32, walk
+from fabricmgr.netlink.codec import Flag, attr, attributes, message, nest, number, some_attributes, string, text, u8, u32, walk
 from fabricmgr.netlink.sockets import NetlinkSocket
 
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
@@ -15,6 +17,7 @@ NEWADDR, DELADDR, GETADDR = 20, 21, 22
 ADDRESS, NAME, MTU, PEER, MASTER, OPERSTATE, LINKINFO, ALIAS, GROUP, EXT_MASK = 1, 3, 4, 5, 10, 16, 18, 20, 27, 29
 INFO_KIND, INFO_DATA, INFO_SLAVE_KIND, INFO_SLAVE_DATA = 1, 2, 4, 5
 PORT_HAIRPIN, PORT_MULTICAST, PORT_BROADCAST, PORT_ISOLATED = 4, 27, 30, 33
+_READ = frozenset((ADDRESS, NAME, MTU, PEER, MASTER, OPERSTATE, LINKINFO, ALIAS, GROUP))
 UP = 1
 OPERATIONAL = 6
 _OPERATIONAL_UNKNOWN = 0
@@ -30,8 +33,7 @@ Interface = IPv4Interface | IPv6Interface
 FAMILY = {4: 2, 6: 10}
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """A link as the kernel shows it. peer: ifindex of a veth's other end, in its own namespace. master: 0 for none."""
 
     index: int
@@ -69,7 +71,7 @@ def get_link(index: int = 0, name: str = "") -> bytearray:
 
 def parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = LINK_HEADER.unpack_from(body)
-    found = attributes(body, LINK_HEADER.size)
+    found = some_attributes(body, LINK_HEADER.size, _READ)
     info = attributes(found.get(LINKINFO, b""))
     port = attributes(info.get(INFO_SLAVE_DATA, b"")) if string(info.get(INFO_SLAVE_KIND)) == "bridge" else {}
     return Link(
@@ -104,11 +106,16 @@ def link_named(sock: NetlinkSocket, name: str) -> Link | None:
     return parse_link(replies[0][1]) if replies else None
 
 
-def all_links(sock: NetlinkSocket, master: int = 0) -> list[Link]:
-    """Every link of the namespace, or every port of a bridge. Raises KernelRefused."""
+def all_links(sock: NetlinkSocket, master: int = 0, but: Sequence[int] = ()) -> list[Link]:
+    """Every link of the namespace, or every port of a bridge; but: without those of these groups. Raises KernelRefused.
+
+    The kernel has no filter by group. A node has thousands of pods' links, so those that are not wanted are told by their bytes."""
     which = (u32(MASTER, master),) if master else ()
     request = message(GETLINK, Flag.DUMP, link_body(0, None, *which, u32(EXT_MASK, _SKIP_STATS)))
-    links = [parse_link(body) for kind, body in sock.dump(request, "list links") if kind == NEWLINK]
+    marks = [u32(GROUP, group) for group in but]
+    links = [
+        parse_link(body) for kind, body in sock.dump(request, "list links") if kind == NEWLINK and not any(mark in body for mark in marks)
+    ]
     return [link for link in links if not master or link.master == master]
 
 
