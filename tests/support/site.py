@@ -47,6 +47,10 @@ class SiteManager:
     def start(self) -> None:
         """Start it and wait until it can serve."""
         self.process.start()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Until it can serve."""
         wait_for("the manager is ready", self._is_ready, 120)
 
     def _is_ready(self) -> bool:

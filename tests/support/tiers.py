@@ -20,7 +20,7 @@ Probe = Callable[[], str]
 
 @dataclass(frozen=True)
 class Tier:
-    """A kind of test. A test belongs to the tier of its marker, else to that of its folder."""
+    """A kind of test. A test belongs to the tier of its marker, else to that of the innermost folder it lies in."""
 
     name: str
     probe: Probe
@@ -63,6 +63,15 @@ def containerd() -> str:
     if not (shutil.which("musl-gcc") or shutil.which("gcc")):
         return "no C compiler, which makes the pause image"
     return namespaces()
+
+
+@cache
+def kubernetes() -> str:
+    """What a test cluster needs of the machine, and its programs, which are built once, outside the checkout."""
+    from deploy.kube_build import groups
+    from tests.support.kube import machine
+
+    return namespaces() or machine.lacking() or groups.missing()
 
 
 @cache
@@ -114,6 +123,7 @@ TIERS = (
     Tier("prometheus", prometheus, marker="prometheus"),
     Tier("redfish clients", redfish_clients, marker="redfish_clients"),
     Tier("conformance", conformance, marker="conformance"),
+    Tier("kubernetes", kubernetes, folder="tests/e2e/kube"),
     Tier("wheel", nothing, marker="wheel"),
 )
 
@@ -123,7 +133,7 @@ def tier_of(path: str, markers: set[str]) -> Tier:
     for tier in TIERS:
         if tier.marker in markers:
             return tier
-    for tier in TIERS:
+    for tier in sorted(TIERS, key=lambda each: -len(each.folder)):
         if tier.folder and path.startswith(tier.folder + "/"):
             return tier
     raise ValueError(f"{path} lies in no tier's folder: {', '.join(tier.folder for tier in TIERS if tier.folder)}")
