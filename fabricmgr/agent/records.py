@@ -155,7 +155,7 @@ class Wanted(Record, frozen=True, kw_only=True):
 AnyRecord = Header | BlockHeld | BlockDropped | Intent | Done | Undone | Going | Reaped | Resting | Unreported | Sending | Acked | Wanted
 
 
-@dataclass
+@dataclass(slots=True)
 class Attached:
     """An attachment in memory."""
 

@@ -11,7 +11,7 @@ from fabricmgr.domain.names import PoolName
 Ordinal = int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Held:
     """An owner holds this address. `owner` is the owner's key as text."""
 
@@ -19,7 +19,7 @@ class Held:
     owner: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Released:
     """Given back, but a link may still carry it: nobody may have it yet."""
 
@@ -27,7 +27,7 @@ class Released:
     owner: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cooling:
     """No link carries it since `since`; assignable once the pool's cooldown has passed."""
 

@@ -113,10 +113,13 @@ def all_links(sock: NetlinkSocket, master: int = 0, but: Sequence[int] = ()) -> 
     which = (u32(MASTER, master),) if master else ()
     request = message(GETLINK, Flag.DUMP, link_body(0, None, *which, u32(EXT_MASK, _SKIP_STATS)))
     marks = [u32(GROUP, group) for group in but]
-    links = [
-        parse_link(body) for kind, body in sock.dump(request, "list links") if kind == NEWLINK and not any(mark in body for mark in marks)
-    ]
-    return [link for link in links if not master or link.master == master]
+
+    def read(kind: int, body: bytes) -> Link | None:
+        if kind != NEWLINK or any(mark in body for mark in marks):
+            return None
+        return parse_link(body)
+
+    return [link for link in sock.dump_of(request, "list links", read) if not master or link.master == master]
 
 
 def create_bridge(sock: NetlinkSocket, name: str, mac: str, mtu: int, alias: str) -> None:

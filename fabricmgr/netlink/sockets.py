@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from errno import EAGAIN, EINTR, ENOBUFS, ETIMEDOUT
 from struct import Struct, pack
-from typing import Self
+from typing import Self, TypeVar
 
 from fabricmgr.domain.errors import KernelRefused
 from fabricmgr.netlink.codec import HEADER, Flag, attributes, string
@@ -32,6 +32,7 @@ _INT = Struct("=i")
 _GET_INDEX = 0x8933
 _INTERFACE = Struct("=16si20x")  # struct ifreq: name, index
 
+T = TypeVar("T")
 Reply = tuple[int, bytes]
 """Kind of a message, and its body behind the netlink header."""
 Steps = Callable[[], Sequence[str]]
@@ -93,7 +94,7 @@ class NetlinkSocket:
         steps: what each message is for, named in the error; or what says so. ignore: error numbers that count as success.
         Raises KernelRefused for the first message that failed, after every reply was read."""
         first, last = self._send(messages, range(len(messages) - 1, len(messages)))
-        replies, failures = self._read(last)
+        replies, failures = self._read(last, _as_it_is)
         for at in sorted(failures):
             errno, reason = failures[at]
             if errno not in ignore:
@@ -104,7 +105,7 @@ class NetlinkSocket:
         """Send a netfilter batch: it takes effect whole or not at all. Raises KernelRefused with the first failure."""
         first, last = self._send(messages, range(len(messages) - 2, len(messages) - 1))
         # The frame's own messages are never acknowledged; a failure of the commit itself answers the opening one.
-        _, failures = self._read(last - 1, abort=first)
+        _, failures = self._read(last - 1, _as_it_is, abort=first)
         if failures:
             at = min(failures)
             errno, reason = failures[at]
@@ -112,9 +113,13 @@ class NetlinkSocket:
 
     def dump(self, request: bytearray, step: str) -> list[Reply]:
         """All answers of a dump; taken anew when the kernel says that it changed meanwhile. Raises KernelRefused."""
+        return self.dump_of(request, step, _as_it_is)
+
+    def dump_of(self, request: bytearray, step: str, read: Callable[[int, bytes], T | None]) -> list[T]:
+        """A dump whose answers are read as they come, so that thousands need not be kept; None drops one. Raises KernelRefused."""
         for _ in range(_DUMP_TRIES):
             first, last = self._send([request], range(0))
-            replies, failures = self._read(last, dump=True)
+            replies, failures = self._read(last, read, dump=True)
             if first in failures:
                 errno, reason = failures[first]
                 raise KernelRefused(step, errno, reason)
@@ -131,8 +136,10 @@ class NetlinkSocket:
         self._socket.sendto(b"".join(messages), (0, 0))
         return first, self._sequence
 
-    def _read(self, last: int, dump: bool = False, abort: int = -1) -> tuple[list[Reply], dict[int, tuple[int, str]]]:
-        replies: list[Reply] = []
+    def _read(
+        self, last: int, read: Callable[[int, bytes], T | None], dump: bool = False, abort: int = -1
+    ) -> tuple[list[T], dict[int, tuple[int, str]]]:
+        replies: list[T] = []
         failures: dict[int, tuple[int, str]] = {}
         self._interrupted = False
         while True:
@@ -144,8 +151,8 @@ class NetlinkSocket:
                         failures[sequence] = (errno, _reason(errno, flags, body))
                     if sequence in (last, abort):
                         return replies, failures
-                elif kind != _OVERRUN and (not dump or sequence == last):
-                    replies.append((kind, body))
+                elif kind != _OVERRUN and (not dump or sequence == last) and (reply := read(kind, body)) is not None:
+                    replies.append(reply)
 
     def _receive(self) -> bytes:
         try:
@@ -155,6 +162,10 @@ class NetlinkSocket:
             # Whatever comes later would answer the wrong question: this socket is spent.
             self._socket.close()
             raise KernelRefused("read the kernel's answer", errno, os.strerror(errno)) from refused
+
+
+def _as_it_is(kind: int, body: bytes) -> Reply:
+    return kind, body
 
 
 def split(data: bytes) -> Iterable[tuple[int, int, int, bytes]]:
