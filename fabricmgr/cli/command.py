@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from fabricmgr.cli import accounts, allocations, clusters, events, fabric, nodes, pools, roles
+from fabricmgr.cli import accounts, allocations, clusters, events, fabric, nodes, pools, roles, tasks
 from fabricmgr.cli.failure import Failure
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Ask and tell the Fabric Manager.")
@@ -22,6 +22,7 @@ app.add_typer(allocations.allocation, name="allocation")
 app.add_typer(events.event, name="event")
 app.add_typer(accounts.account, name="account")
 app.add_typer(roles.role, name="role")
+app.add_typer(tasks.task, name="task")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -74,3 +74,12 @@ class Task:
     started_at: datetime | None
     ended_at: datetime | None
     version: int
+
+    @property
+    def error(self) -> str:
+        """Why it failed, in a sentence; "" where it did not."""
+        body = None if self.result is None else self.result.body
+        error = None if body is None else body.get("error")
+        told = error.get("@Message.ExtendedInfo") if isinstance(error, dict) else None
+        first = told[0] if isinstance(told, list) and told else None
+        return str(first.get("Message", "")) if isinstance(first, dict) else ""

@@ -9,6 +9,7 @@ from fabricmgr.domain.addresses import parse_prefix
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.events import TaskCancelled, TaskCompleted, TaskCreated, TaskFailed
 from fabricmgr.domain.names import cluster_name, node_name, pool_name
+from fabricmgr.domain.page import Page, Paged
 from fabricmgr.domain.pool import PrefixDraft
 from fabricmgr.domain.task import Task, TaskDraft, TaskKind, TaskResult, TaskState
 from fabricmgr.services import nodes, pools
@@ -34,6 +35,11 @@ async def get(tx: Tx, task_id: UUID) -> Task:
 async def some(tx: Tx, skip: int, top: int | None) -> tuple[list[Task], int]:
     """Newest first; and how many there are."""
     return await task_rows.some(tx, skip, top)
+
+
+async def list_all(tx: Tx, page: Page) -> Paged[Task]:
+    """Newest first. Raises Invalid for an `after` that no page gave."""
+    return await task_rows.page(tx, page)
 
 
 async def remove(tx: Tx, task_id: UUID, by: str, now: datetime) -> None:

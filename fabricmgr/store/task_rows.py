@@ -4,9 +4,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, and_, func, or_, select
 
+from fabricmgr.domain.errors import Invalid
+from fabricmgr.domain.page import Page, Paged
 from fabricmgr.domain.task import Request, Task, TaskDraft, TaskKind, TaskResult, TaskState
+from fabricmgr.domain.times import parse_instant
 from fabricmgr.store.tables import task
 from fabricmgr.store.tx import Tx
 
@@ -27,6 +30,23 @@ async def some(tx: Tx, skip: int, top: int | None) -> tuple[list[Task], int]:
     total = int(await tx.value(select(func.count()).select_from(task)))
     asked = select(task).order_by(task.c.created_at.desc(), task.c.id).offset(skip).limit(top)
     return [_task(row) for row in await tx.all(asked)], total
+
+
+async def page(tx: Tx, wanted: Page) -> Paged[Task]:
+    """Newest first. Raises Invalid."""
+    asked = select(task).order_by(task.c.created_at.desc(), task.c.id).limit(wanted.limit + 1)
+    if wanted.after is not None:
+        at, last = _key(wanted.after)
+        asked = asked.where(or_(task.c.created_at < at, and_(task.c.created_at == at, task.c.id > last)))
+    return wanted.cut([_task(row) for row in await tx.all(asked)], lambda each: f"{each.created_at.isoformat()}_{each.id}")
+
+
+def _key(after: str) -> tuple[datetime, UUID]:
+    at, _, last = after.partition("_")
+    try:
+        return parse_instant(at), UUID(last)
+    except (ValueError, Invalid):
+        raise Invalid("after", after, "the `next` of the page before") from None
 
 
 async def oldest_open(tx: Tx) -> Task | None:

@@ -78,6 +78,9 @@ DELETE /v1/pools/{{pool}}/allocations/{{owner}}: admin operator
 GET /v1/allocations: {SIGNED_IN}
 GET /v1/history: {SIGNED_IN}
 GET /v1/events: {SIGNED_IN}
+GET /v1/tasks: {SIGNED_IN}
+GET /v1/tasks/{{task}}: {SIGNED_IN}
+DELETE /v1/tasks/{{task}}: admin
 POST /v1/enrol: {EVERYBODY}
 POST /v1/nodes/self/certificate: node
 POST /v1/nodes/self/hello: node
