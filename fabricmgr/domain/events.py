@@ -469,6 +469,205 @@ class TestEventSubmitted(DomainEvent):
     by: str
 
 
+# --- what API servers show ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ClusterFollowed(DomainEvent):
+    """Its API server is heard, and all that we read of it is known. version: the server's own."""
+
+    cluster: str
+    server: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ClusterUnreachable(DomainEvent):
+    """Its API server is heard no more, or refuses us. What is there stays as it is."""
+
+    cluster: str
+    server: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkloadProgressing(DomainEvent):
+    """A rollout began, or goes on after it had stalled. kind: Deployment, StatefulSet or DaemonSet. wanted: replicas."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    revision: str
+    wanted: int
+
+
+@dataclass(frozen=True)
+class WorkloadComplete(DomainEvent):
+    """All replicas are of the newest template, and none of an older one is left."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    revision: str
+    wanted: int
+
+
+@dataclass(frozen=True)
+class WorkloadStalled(DomainEvent):
+    """A rollout made no progress within its deadline."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    revision: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkloadPaused(DomainEvent):
+    """Its author halted it: changes of its template wait."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class WorkloadAvailable(DomainEvent):
+    """As many replicas are available as are wanted: for the first time, or again."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    available: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class WorkloadDegraded(DomainEvent):
+    """Fewer replicas were available than are wanted, for longer than they may be."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    available: int
+    wanted: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkloadUnschedulable(DomainEvent):
+    """Pods of it find no node. pods: how many. resource: what there is too little of, or what keeps nodes from taking them."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    pods: int
+    resource: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ServiceAddressAssigned(DomainEvent):
+    """One for each family."""
+
+    cluster: str
+    namespace: str
+    name: str
+    address: str
+    pool: str
+
+
+@dataclass(frozen=True)
+class ServicePending(DomainEvent):
+    """It wants an address and can have none."""
+
+    cluster: str
+    namespace: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ServiceAddressWithdrawn(DomainEvent):
+    """Nobody announces it any more, and the Service's status no longer names it."""
+
+    cluster: str
+    namespace: str
+    name: str
+    address: str
+    pool: str
+
+
+@dataclass(frozen=True)
+class ServiceAddressMoved(DomainEvent):
+    """Another node announces it. before: the node that did, or nothing where none did."""
+
+    cluster: str
+    namespace: str
+    name: str
+    address: str
+    node: str
+    before: str | None = None
+
+
+@dataclass(frozen=True)
+class KubeNodeJoined(DomainEvent):
+    """A Node appeared in the API. system: the node of ours that is the same machine, or nothing."""
+
+    cluster: str
+    node: str
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class KubeNodeSuspect(DomainEvent):
+    """A Node is not ready, or was deleted. Nothing that it held is given to others."""
+
+    cluster: str
+    node: str
+    reason: str
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class KubeNodeReturned(DomainEvent):
+    """A suspect Node is there and ready."""
+
+    cluster: str
+    node: str
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class KubeNodeGone(DomainEvent):
+    """A Node was deleted and is given up: its agent has been silent for the grace period, or it never had one."""
+
+    cluster: str
+    node: str
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class PodAddressMismatch(DomainEvent):
+    """The API server and we say different things of a pod's address. what: conflict, unknown or missing. reason: in words."""
+
+    cluster: str
+    namespace: str
+    name: str
+    node: str
+    address: str
+    what_differs: str
+    reason: str
+
+
 # --- the manager itself ----------------------------------------------------------------------------------------------
 
 

@@ -108,6 +108,11 @@ def _node(about: About) -> str:
     return system_uri(about["cluster"], about["node"])
 
 
+def _machine(about: About) -> str:
+    """The machine that a Node is, or its cluster where we know none."""
+    return system_uri(about["cluster"], about["system"]) if about["system"] else _zone(about)
+
+
 def _account(about: About) -> str:
     return f"{ACCOUNTS}/{about['account']}"
 
@@ -147,6 +152,13 @@ def _own(name: str, args: tuple[str, ...], origin: Callable[[About], str], kind:
     for number, arg in enumerate(args, 1):
         text = text.replace(f"%{number}", arg)
     return Row(dmtf.OWN_REGISTRY, name, args, text, origin, kind, published["Resolution"])
+
+
+_SERVICE = ("{namespace}/{name}", "{cluster}")
+
+
+def _workload(name: str, *more: str) -> Row:
+    return _own(name, ("{kind}", "{namespace}/{name}", "{cluster}", *more), _zone, "Zone")
 
 
 def _fabric(name: str, field: str, text: str, origin: Callable[[About], str], kind: str) -> Row:
@@ -252,6 +264,24 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "EventServiceChanged": (
         _resource("ResourceChanged", "How events are delivered was changed by {by}.", lambda _: EVENT_SERVICE, "EventService"),
     ),
+    "ClusterFollowed": (_own("ClusterFollowed", ("{cluster}", "{server}", "{version}"), _zone, "Zone"),),
+    "ClusterUnreachable": (_own("ClusterUnreachable", ("{cluster}", "{server}", "{reason}"), _zone, "Zone"),),
+    "WorkloadProgressing": (_workload("WorkloadProgressing", "{revision}", "{wanted}"),),
+    "WorkloadComplete": (_workload("WorkloadComplete", "{revision}", "{wanted}"),),
+    "WorkloadStalled": (_workload("WorkloadStalled", "{revision}", "{reason}"),),
+    "WorkloadPaused": (_workload("WorkloadPaused"),),
+    "WorkloadAvailable": (_workload("WorkloadAvailable", "{available}", "{wanted}"),),
+    "WorkloadDegraded": (_workload("WorkloadDegraded", "{available}", "{wanted}", "{reason}"),),
+    "WorkloadUnschedulable": (_workload("WorkloadUnschedulable", "{pods}", "{resource}", "{reason}"),),
+    "ServiceAddressAssigned": (_own("ServiceAddressAssigned", (*_SERVICE, "{address}", "{pool}"), _pool, "AddressPool"),),
+    "ServicePending": (_own("ServicePending", (*_SERVICE, "{reason}"), _zone, "Zone"),),
+    "ServiceAddressWithdrawn": (_own("ServiceAddressWithdrawn", (*_SERVICE, "{address}", "{pool}"), _pool, "AddressPool"),),
+    "ServiceAddressMoved": (_own("ServiceAddressMoved", (*_SERVICE, "{address}", "{node}"), _node, "ComputerSystem"),),
+    "KubeNodeJoined": (_own("KubeNodeJoined", ("{node}", "{cluster}"), _machine, "ComputerSystem"),),
+    "KubeNodeSuspect": (_own("KubeNodeSuspect", ("{node}", "{cluster}", "{reason}"), _machine, "ComputerSystem"),),
+    "KubeNodeReturned": (_own("KubeNodeReturned", ("{node}", "{cluster}"), _machine, "ComputerSystem"),),
+    "KubeNodeGone": (_own("KubeNodeGone", ("{node}", "{cluster}"), _machine, "ComputerSystem"),),
+    "PodAddressMismatch": (_own("PodAddressMismatch", ("{namespace}/{name}", "{cluster}", "{address}", "{reason}"), _zone, "Zone"),),
     "ManagerStarted": (_heartbeat("RedfishServiceStarted", "The manager on {name} works."),),
     "ManagerStopping": (_heartbeat("RedfishServiceShuttingDown", "The manager on {name} was told to end."),),
     # What it says is the client's; `_submitted` makes the message.
