@@ -19,7 +19,9 @@ T = TypeVar("T")
 S = TypeVar("S", bound="Settings")
 
 # Read by others: the command line's login, the shim's socket, the tests' tiers. Not ours to refuse.
-OTHER_VARIABLES = frozenset({"FABRICMGR_LOGIN", "FABRICMGR_SOCKET", "FABRICMGR_REQUIRE_TIERS", "FABRICMGR_TEST_DATABASE"})
+OTHER_VARIABLES = frozenset(
+    {"FABRICMGR_LOGIN", "FABRICMGR_SOCKET", "FABRICMGR_REQUIRE_TIERS", "FABRICMGR_TEST_DATABASE", "FABRICMGR_TEST_KUBE"}
+)
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,11 @@ class ManagerSettings(Settings):
     )
     outbound_authorities: Path | None = setting(
         None, _optional(PATH), "PEM of CAs that receivers of events may have their certificates from, beside the system's"
+    )
+    agent_account: str = setting(
+        "system:serviceaccount:fabricmgr:fabricmgr-agent",
+        TEXT,
+        "whose pods' tokens make a node of a cluster with an API server; deploy/kubernetes has it",
     )
 
     history_retention: timedelta = setting(

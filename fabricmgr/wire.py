@@ -17,6 +17,7 @@ whose SHA-256 (of the DER form, hex) its token carries, and from then on trusts 
 | POST /v1/nodes/self/reports | Report | Acknowledged |
 | POST /v1/nodes/self/blocks | BlocksWanted | BlocksGranted |
 | GET /v1/nodes/self/desired?life=L&version=V&wait=S | - | Desired, or 304 when nothing changed within S seconds |
+| POST /v1/nodes/self/announcing | Announcing | Announced |
 | PUT /v1/attachments/{network}/{container}/{ifname} | Attach | Attached |
 | DELETE /v1/attachments/{network}/{container}/{ifname}?generation=G | - | 204 |
 
@@ -36,6 +37,10 @@ HEARTBEAT_LAPSE = 10.0
 # The largest difference between a node's clock and the manager's at enrolment: a certificate's notBefore lies this far back.
 CLOCK_SKEW_LIMIT = 300
 MAX_REPORT_CHANGES = 1000
+# Who announces addresses is heard this often, and is followed by another after so long a silence: together with the look at the wire a
+# failover stays under two seconds.
+ANNOUNCING_PERIOD = 0.5
+ANNOUNCING_LAPSE = 1.2
 
 
 class Wire(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -46,9 +51,12 @@ class Wire(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Enrol(Wire, frozen=True, kw_only=True):
-    """First contact. token: as `node add` printed it. public_key: PEM, SubjectPublicKeyInfo; name and lifetime are ours."""
+    """First contact. token: as `node add` printed it. public_key: PEM, SubjectPublicKeyInfo; name and lifetime are ours.
+
+    cluster: where the token is one that its API server gave the agent's pod, and vouches for which node that runs on."""
 
     token: str
+    cluster: str = ""
     machine_id: str
     system_uuid: str = ""
     public_key: str
@@ -268,6 +276,13 @@ class Route(Wire, frozen=True, kw_only=True):
     network: str
 
 
+class Announce(Wire, frozen=True, kw_only=True):
+    """An address that this node answers for on its segment. term: grows with each change of who does."""
+
+    address: str
+    term: int
+
+
 class Desired(Wire, frozen=True, kw_only=True):
     """What a node should be. version: opaque; the agent quotes the one it has acted on."""
 
@@ -278,6 +293,39 @@ class Desired(Wire, frozen=True, kw_only=True):
     blocks: list[GrantedBlock]
     routes: list[Route]
     cluster_has_api: bool = False
+    announcements: list[Announce] = []
+
+
+# --- announcing ---------------------------------------------------------------------------------------------------------
+
+
+class Voice(Wire, frozen=True, kw_only=True):
+    """One announcement as its node carries it out. conflict: MAC of who else answers for the address. reason: why it does not speak."""
+
+    address: str
+    term: int
+    speaking: bool = False
+    conflict: str = ""
+    reason: str = ""
+
+
+class Announcing(Wire, frozen=True, kw_only=True):
+    """All announcements of a node, every ANNOUNCING_PERIOD while there are any, and at once when one changes. What is not named is over."""
+
+    life: UUID
+    voices: list[Voice] = []
+
+
+class Held(Wire, frozen=True, kw_only=True):
+    """The manager has heard that this node carries out an announcement, and names nobody else for until_ms from now."""
+
+    address: str
+    term: int
+    until_ms: int
+
+
+class Announced(Wire, frozen=True, kw_only=True):
+    leases: list[Held] = []
 
 
 # --- decided by the manager -----------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 
 from fabricmgr.agent import conflist, install, keys, logs, status
-from fabricmgr.agent.identity import Identity
-from fabricmgr.domain.errors import FabricError, NotEnrolled
+from fabricmgr.agent.identity import About, Identity
+from fabricmgr.domain.errors import FabricError, NotEnrolled, SettingRefused
 from fabricmgr.problems import sentence
 from fabricmgr.settings import AgentSettings, load
+from fabricmgr.wire import Enrolled
 
 REFUSED, USAGE, FAULTS, NOT_RUNNING = 1, 2, 1, 3
 _COMMANDS = ("run", "join", "enrol", "status", "install", "uninstall")
@@ -49,6 +50,10 @@ def _parser() -> argparse.ArgumentParser:
         which = join.add_mutually_exclusive_group(required=True)
         which.add_argument("--token", help="the token; others on this machine may see it in the list of processes")
         which.add_argument("--token-file", type=Path, help="file that holds the token; - for standard input")
+        which.add_argument("--service-account-token-file", type=Path, help="a pod's token, of audience fabricmgr; with --cluster")
+        join.add_argument("--cluster", default="", help="whose API server gave that token")
+        join.add_argument("--authority-file", type=Path, help="the manager's CA, which such a token does not name")
+        join.add_argument("--if-needed", action="store_true", help="do nothing where this is a node of that manager already")
     said = _command(commands, "status", _status, "show the running agent; fails when something keeps pods from working")
     said.add_argument("-o", "--output", choices=("text", "json"), default="text")
     put = _command(commands, "install", _install, "put the plugin where the runtime looks for it")
@@ -80,20 +85,44 @@ def _run(_: argparse.Namespace, settings: AgentSettings) -> int:
 
 
 def _join(parsed: argparse.Namespace, settings: AgentSettings) -> int:
-    from fabricmgr.agent import manager
-
+    url = parsed.manager.rstrip("/")
+    if parsed.if_needed and (before := _current(settings.data_dir, url)) is not None:
+        _say(f"This is node {before.node} of cluster {before.cluster} already.")
+        return 0
     token = _token(parsed)
     key = keys.make(token)
-    enrolled = asyncio.run(manager.enrol(parsed.manager.rstrip("/"), token, key, datetime.now(UTC)))
-    identity = Identity.store(settings.data_dir, parsed.manager.rstrip("/"), enrolled, key)
+    identity = Identity.store(settings.data_dir, url, asyncio.run(_enrol(parsed, url, token, key)), key)
     _say(f"This is node {identity.about.node} of cluster {identity.about.cluster} now.\nNext: fabricmgr agent install, fabricmgr agent")
     return 0
 
 
+async def _enrol(parsed: argparse.Namespace, url: str, token: str, key: keys.NewKey) -> Enrolled:
+    from fabricmgr.agent import manager
+
+    now = datetime.now(UTC)
+    if parsed.service_account_token_file is None:
+        return await manager.enrol(url, token, key, now)
+    for flag, given in (("cluster", parsed.cluster), ("authority_file", parsed.authority_file)):
+        if not given:
+            raise SettingRefused(flag, "", "given together with service_account_token_file")
+    return await manager.enrol_as_pod(url, parsed.cluster, token, parsed.authority_file.read_text(), key, now)
+
+
+def _current(data_dir: Path, url: str) -> About | None:
+    """Who this is to that manager, as long as the certificate counts: None where it must enrol."""
+    try:
+        identity = Identity.load(data_dir)
+        ends = identity.ends_at()
+    except (NotEnrolled, OSError, ValueError):
+        return None
+    return identity.about if identity.about.manager == url and datetime.now(UTC) < ends else None
+
+
 def _token(parsed: argparse.Namespace) -> str:
-    if parsed.token_file is None:
+    file = parsed.token_file or parsed.service_account_token_file
+    if file is None:
         return str(parsed.token).strip()
-    text = sys.stdin.read() if str(parsed.token_file) == "-" else parsed.token_file.read_text()
+    text = sys.stdin.read() if str(file) == "-" else file.read_text()
     return str(text).strip()
 
 

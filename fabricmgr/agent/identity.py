@@ -74,6 +74,12 @@ class Identity:
         pem = (self.directory / "node.pem").read_text()
         return serial_number(ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN CERTIFICATE-----") :].partition("-----END")[0] + _END))
 
+    def ends_at(self) -> datetime:
+        """When our certificate ends. For short-lived commands: it loads the cryptography package. Raises OSError, ValueError."""
+        from cryptography import x509
+
+        return x509.load_pem_x509_certificate((self.directory / "node.pem").read_bytes()).not_valid_after_utc
+
 
 _END = "-----END CERTIFICATE-----\n"
 

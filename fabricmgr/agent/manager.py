@@ -19,7 +19,7 @@ import msgspec
 from fabricmgr.agent import keys
 from fabricmgr.agent.identity import Identity, machine_id, system_uuid
 from fabricmgr.domain import errors
-from fabricmgr.domain.errors import FabricError, ManagerRefused, ManagerUnavailable, TokenRefused
+from fabricmgr.domain.errors import FabricError, Invalid, ManagerRefused, ManagerUnavailable, TokenRefused
 from fabricmgr.wire import (
     Acknowledged,
     Attach,
@@ -195,11 +195,25 @@ async def enrol(url: str, token: str, key: keys.NewKey, now: datetime) -> Enroll
     """First contact: find the CA that the token names, then ask for a certificate over a connection verified by it alone.
 
     Nothing secret goes over the first, unverified connection. Raises TokenRefused and what the manager refuses with."""
-    authority = named_authority(await _authorities(url), token)
+    return await _ask(url, named_authority(await _authorities(url), token), token, "", key, now)
+
+
+async def enrol_as_pod(url: str, cluster: str, token: str, authority: str, key: keys.NewKey, now: datetime) -> Enrolled:
+    """The same where a cluster vouches for its node: the token is its API server's for the agent's pod, the manager's CA (PEM) was given.
+
+    Raises Invalid for a CA that cannot be read, and what the manager refuses with."""
+    return await _ask(url, authority, token, cluster, key, now)
+
+
+async def _ask(url: str, authority: str, token: str, cluster: str, key: keys.NewKey, now: datetime) -> Enrolled:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=authority)
+    try:
+        context.load_verify_locations(cadata=authority)
+    except ssl.SSLError:
+        raise Invalid("authority", "(not shown)", "the manager's CA, as `fabricmgr serve` writes it to DATA_DIR/ca.pem") from None
     request = Enrol(
         token=token,
+        cluster=cluster,
         machine_id=machine_id(),
         system_uuid=system_uuid(),
         public_key=key.public_key,

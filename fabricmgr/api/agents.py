@@ -13,8 +13,11 @@ from fabricmgr.api.direct import read_generation
 from fabricmgr.api.dispatch import Ask, RawRoute
 from fabricmgr.domain.account import NodePrincipal
 from fabricmgr.domain.errors import Busy, HelloRequired, Invalid, MissingField
-from fabricmgr.services import attachments, blocks, identity, reports
+from fabricmgr.domain.names import ClusterName
+from fabricmgr.kube.tokens import Reviewed, review
+from fabricmgr.services import attachments, blocks, identity, pod_tokens, reports
 from fabricmgr.services.attachments import Desk
+from fabricmgr.services.cluster_apis import ClusterApis
 from fabricmgr.services.desired import Views
 from fabricmgr.services.hello import hello
 from fabricmgr.services.reports import Inbox
@@ -64,7 +67,7 @@ class Door:
 
 @dataclass(frozen=True)
 class AgentRoutes:
-    """The raw routes of agents. certificate_lifetime: of those we issue."""
+    """The raw routes of agents. agent_account: whose pods' tokens count. certificate_lifetime: of those we issue."""
 
     database: Database
     desk: Desk
@@ -72,6 +75,8 @@ class AgentRoutes:
     listener: Listener
     views: Views
     sealer: Sealer
+    apis: ClusterApis
+    agent_account: str
     certificate_lifetime: timedelta
     door: Door
     stopping: asyncio.Event
@@ -100,14 +105,20 @@ class AgentRoutes:
         return Answer(200, known.authorities().encode(), media_type="application/x-pem-file")
 
     async def enrol(self, ask: Ask) -> Answer:
-        """No credentials but the token."""
+        """No credentials but the token: one of ours, or a pod's, whose cluster says which node it is."""
         asked = bodies.decode(ask.body, wire.Enrol)
+        place = await pod_tokens.node_of(self._review, asked, self.agent_account) if asked.cluster else None
 
         async def use(tx: Tx) -> wire.Enrolled:
             ours = await identity.authority(tx, self.sealer, self.certificate_lifetime, ask.now)
+            if place is not None:
+                return await pod_tokens.enrol(tx, asked, *place, ours, ask.now)
             return await identity.enrol(tx, asked, ours, ask.now)
 
         return ok(await self.database.run(use))
+
+    async def _review(self, cluster: ClusterName, token: str) -> Reviewed:
+        return await review(await self.apis.client(cluster), token, pod_tokens.AUDIENCE)
 
     async def renew(self, ask: Ask) -> Answer:
         """The old certificate counts until it ends."""

@@ -21,6 +21,7 @@ from fabricmgr.domain.account import Lockout
 from fabricmgr.domain.errors import FabricError
 from fabricmgr.services.accounts import Gate
 from fabricmgr.services.attachments import Desk
+from fabricmgr.services.cluster_apis import ClusterApis
 from fabricmgr.services.desired import Views
 from fabricmgr.services.passwords import Passwords
 from fabricmgr.services.reports import Inbox
@@ -36,6 +37,7 @@ from fabricmgr.web.asgi import App, Receive, Scope, Send
 from fabricmgr.web.audit import Audit
 from fabricmgr.web.directory import StoredDirectory
 from fabricmgr.web.edge import Edge, identify
+from fabricmgr.web.outbound import Outbound
 from fabricmgr.web.privileges import TABLE
 from fabricmgr.web.responses import Answer, Renderer, ok, problem
 from fabricmgr.web.who import Principal, Who
@@ -121,7 +123,8 @@ def make_parts(stores: Stores, settings: ManagerSettings, clock: Callable[[], da
     gate = Gate(stores.database, passwords, lockout)
     who = Who(StoredDirectory(stores.database, gate, settings.session_timeout), clock, settings.basic_auth)
     listener = Listener(stores.url, "web", [OUTBOX_CHANNEL, EVENT_CHANNEL])
-    return Parts(stores.database, who, gate, passwords, stores.sealer, listener, asyncio.Event(), settings, clock)
+    apis = ClusterApis(stores.database, stores.sealer, Outbound(settings.outbound_allow).address)
+    return Parts(stores.database, who, gate, passwords, stores.sealer, apis, listener, asyncio.Event(), settings, clock)
 
 
 def framework_api_routes() -> list[APIRoute]:
@@ -139,6 +142,8 @@ def raw_routes(parts: Parts, stores: Stores, scrape: Scrape, version: str) -> li
         listener=parts.listener,
         views=Views(stores.database),
         sealer=stores.sealer,
+        apis=parts.apis,
+        agent_account=parts.settings.agent_account,
         certificate_lifetime=parts.settings.node_certificate_lifetime,
         door=Door(parts.settings.reports_at_once),
         stopping=parts.stopping,

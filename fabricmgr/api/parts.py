@@ -12,6 +12,7 @@ from fabricmgr.api.dispatch import etag, quoted_version
 from fabricmgr.api.framework import Asker, View, response
 from fabricmgr.domain.page import DEFAULT_LIMIT, Page
 from fabricmgr.services.accounts import Gate
+from fabricmgr.services.cluster_apis import ClusterApis
 from fabricmgr.services.passwords import Passwords
 from fabricmgr.settings import ManagerSettings
 from fabricmgr.store.listen import Listener
@@ -32,6 +33,7 @@ class Parts:
     gate: Gate
     passwords: Passwords
     sealer: Sealer
+    apis: ClusterApis
     listener: Listener
     stopping: asyncio.Event
     settings: ManagerSettings

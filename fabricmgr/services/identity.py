@@ -84,6 +84,23 @@ async def enrol(tx: Tx, asked: Enrol, ours: Authority, now: datetime, chance: Ch
     if row.expires_at <= now:
         raise TokenRefused(node.name, f"it expired at {row.expires_at.isoformat(timespec='seconds')}")
     await node_rows.use_token(tx, token.digest(), now)
+    return await _join(tx, node, asked, key, ours, now, chance)
+
+
+async def enrol_known(tx: Tx, node: Node, asked: Enrol, ours: Authority, now: datetime, chance: Chance = random.random) -> Enrolled:
+    """The same where somebody else vouched for the node, which is locked. The same key again gets the same certificate.
+
+    Raises ClockSkew, Invalid."""
+    key = parse_public_key(asked.public_key)
+    _check_request(node, asked, key, now)
+    if node.state is not NodeState.GONE and (issued := await _issued_for(tx, node, key, now)) is not None:
+        return _enrolled(node, issued, ours, _RENEW_FROM)
+    return await _join(tx, node, asked, key, ours, now, chance)
+
+
+async def _join(
+    tx: Tx, node: Node, asked: Enrol, key: ec.EllipticCurvePublicKey, ours: Authority, now: datetime, chance: Chance
+) -> Enrolled:
     await node_rows.revoke_certificates(tx, node.id, now)
     values = {"state": NodeState.ENROLLED.value, "machine_id": asked.machine_id, "system_uuid": asked.system_uuid, "gone_at": None}
     await node_rows.change(tx, node.id, values)
@@ -152,10 +169,18 @@ def _check_request(node: Node, asked: Enrol, key: ec.EllipticCurvePublicKey, now
 
 async def _again(tx: Tx, node: Node, key: ec.EllipticCurvePublicKey, ours: Authority, now: datetime) -> Enrolled:
     """The answer to a used token: the certificate it got, for whoever has that certificate's key, else a refusal."""
+    issued = await _issued_for(tx, node, key, now)
+    if issued is None:
+        raise TokenRefused(node.name, "it was used already; `fabricmgr node token` makes a new one")
+    return _enrolled(node, issued, ours, _RENEW_FROM)
+
+
+async def _issued_for(tx: Tx, node: Node, key: ec.EllipticCurvePublicKey, now: datetime) -> Issued | None:
+    """A certificate of the node that counts, for that very key."""
     for issued in await node_rows.certificates(tx, node.id):
         if issued.revoked_at is None and issued.not_after > now and certificates.same_key(issued.pem, key):
-            return _enrolled(node, issued, ours, _RENEW_FROM)
-    raise TokenRefused(node.name, "it was used already; `fabricmgr node token` makes a new one")
+            return issued
+    return None
 
 
 async def _issue(

@@ -1,0 +1,60 @@
+"""Clients of the clusters' API servers, one for each access that is in force."""
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+
+from fabricmgr.domain.errors import NotFound
+from fabricmgr.domain.names import ClusterName
+from fabricmgr.kube import kubeconfig
+from fabricmgr.kube.client import Client
+from fabricmgr.kube.kubeconfig import Access
+from fabricmgr.kube.transport import Dial
+from fabricmgr.store import api_rows
+from fabricmgr.store.api_rows import ApiRow
+from fabricmgr.store.sealing import Sealer
+from fabricmgr.store.tx import Database
+
+
+def sealed_name(cluster: ClusterName) -> str:
+    """Under which a cluster's kubeconfig is sealed."""
+    return f"kubeconfig {cluster}"
+
+
+def access(sealer: Sealer, row: ApiRow) -> Access:
+    """Raises KubeconfigRefused, ApiUnreachable (not in the cluster after all), DatabaseUnsuitable (another master key)."""
+    if row.sealed is None:
+        return kubeconfig.in_cluster(os.environ)
+    return kubeconfig.parse(sealer.open(sealed_name(row.cluster), row.sealed).decode())
+
+
+@dataclass
+class ClusterApis:
+    """One for each process. dial: the outbound policy."""
+
+    database: Database
+    sealer: Sealer
+    dial: Dial
+    _kept: dict[ClusterName, tuple[int, Client]] = field(default_factory=dict)
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def client(self, cluster: ClusterName) -> Client:
+        """The same one until access changes. Raises NotFound for a cluster without an API server, and what `access` raises."""
+        async with self.database.read() as tx:
+            row = await api_rows.find(tx, cluster)
+        if row is None:
+            raise NotFound("API server of cluster", cluster)
+        async with self._one:
+            version, client = self._kept.get(cluster, (None, None))
+            if client is not None and version == row.version:
+                return client
+            if client is not None:
+                await client.close()
+            made = Client(access(self.sealer, row), self.dial)
+            self._kept[cluster] = (row.version, made)
+            return made
+
+    async def close(self) -> None:
+        for _, client in self._kept.values():
+            await client.close()
+        self._kept.clear()
