@@ -194,3 +194,23 @@ async def test_blocks_show_who_holds_them(database_url: str) -> None:
     assert of_node["Members"] == [{"@odata.id": f"{OWN}/Blocks/10.1.5.0-26"}]
     assert one["Members"] == [{"@odata.id": f"{OWN}/Blocks/10.1.4.0-26"}]
     assert (unclaimed.status_code, odd.status_code) == (404, 404)
+
+
+async def test_pools_shown_all_at_once_are_as_each_shows_itself(database_url: str) -> None:
+    await default_cluster(database_url)
+    ranges = {"blue": "10.2.0.0/24", "red": "10.3.0.0/24", "dual": "10.4.0.0/24"}
+    async with service(database_url) as client:
+        await as_boss(client)
+        for name, cidr in ranges.items():
+            await client.post(POOLS, json={"Name": name, "Oem": {"FabricMgr": {"Purpose": "Pod", "Ranges": [{"Prefix": cidr}]}}})
+        links = {"AddressPools": [{"@odata.id": f"{POOLS}/{each}"} for each in ("blue", "red")]}
+        zone = await client.post(f"{POOLS.rpartition('/')[0]}/Zones", json={"Name": "racks", "ZoneType": "ZoneOfEndpoints", "Links": links})
+        await client.post(f"{POOLS}/red/Actions/Oem/FabricMgrAddressPool.Allocate", json={"Owner": "printer", "Families": ["IPv4"]})
+
+        shown = (await client.get(f"{POOLS}?$expand=.")).json()["Members"]
+        alone = [(await client.get(each["@odata.id"])).json() for each in shown]
+
+    assert zone.status_code == 201, zone.text
+    assert sorted(each["Id"] for each in shown) == sorted(ranges)
+    assert shown == alone
+    assert {each["Id"]: each["Links"]["Zones@odata.count"] for each in shown} == {"blue": 1, "red": 1, "dual": 0}

@@ -1,15 +1,16 @@
 """AddressPools: the standard shows the first IPv4 prefix of a pool in the property of its purpose; both families, several prefixes,
 reservations and usage have no standard property and stand in our own part (docs/decisions/0004)."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from fabricmgr.domain.addresses import Family, parse_address, parse_prefix
 from fabricmgr.domain.errors import Invalid, MissingField
 from fabricmgr.domain.fabric import Zone
 from fabricmgr.domain.names import pool_name
-from fabricmgr.domain.page import LARGEST_LIMIT, Page
 from fabricmgr.domain.pool import (
     CRITICAL,
     DEFAULT_COOLDOWN,
@@ -30,6 +31,7 @@ from fabricmgr.domain.task import Request, TaskKind
 from fabricmgr.domain.thresholds import percent_used
 from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Flag, Items, Json, Kind, Number, Object, Text
+from fabricmgr.redfish.listing import whole
 from fabricmgr.redfish.resource import Accepted, Action, Ask, Made, Resource
 from fabricmgr.redfish.resources import pool_actions
 from fabricmgr.redfish.resources.fabrics import known
@@ -85,16 +87,21 @@ async def get(ask: Ask) -> Shown:
 
 async def members(ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
     known(ask.params["fabric_id"])
-    names: list[str] = []
-    after: str | None = None
     async with ask.database.read() as tx:
-        while True:
-            page = await pools.list_all(tx, PoolFilter(), Page(LARGEST_LIMIT, after))
-            names += [pool.name for pool in page.items]
-            if page.next is None:
-                break
-            after = page.next
+        names = [pool.name for pool in await whole(partial(pools.list_all, tx, PoolFilter()))]
     return names[skip:][:top], len(names)
+
+
+async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Shown | None]:
+    """All pools and all zones are read at once; what is in use is counted pool by pool."""
+    async with ask.database.read() as tx:
+        found = {str(pool.name): pool for pool in await whole(partial(pools.list_all, tx, PoolFilter()))}
+        around: dict[str, list[Zone]] = defaultdict(list)
+        for each in await zones.list_all(tx):
+            for name in each.pools:
+                around[name].append(each)
+        there = {name: await pools.usage_of(tx, found[name], ask.now) for name in wanted if name in found}
+    return [Shown(found[name], there[name], around[name]) if name in there else None for name in wanted]
 
 
 def body(shown: Shown) -> Json:
@@ -249,6 +256,7 @@ address_pool = Resource(
     body=body,
     version=lambda shown: shown.pool.version,
     members=members,
+    load=load,
     collection_name="Address pools",
     patch=patch,
     patchable=Object({"Oem": Object({"FabricMgr": Object(_CHANGEABLE)})}),
