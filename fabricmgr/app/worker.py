@@ -8,15 +8,16 @@ import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from fabricmgr.app import assembly, claim, serving, tls
+from fabricmgr.app import assembly, claim, memory, serving, tls
 from fabricmgr.app.assembly import Assembled
 from fabricmgr.app.front import Front
 from fabricmgr.app.inside import Inside
+from fabricmgr.app.memory import Memory, trimmer
 from fabricmgr.app.messages import Database, Serving, Wait
 from fabricmgr.app.presence import Seat
 from fabricmgr.domain.errors import DatabaseUnavailable
 from fabricmgr.loop import Loop, Outcome
-from fabricmgr.web.protocol import loop_name
+from fabricmgr.web.protocol import ENDED, loop_name
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,9 @@ class Worker:
         self._identity.begin(clock())
         servers = self._servers()
         tasks = [asyncio.create_task(serving.run(server, descriptor)) for server, descriptor in servers]
-        others = [asyncio.create_task(run()) for run in (self._obey, Loop("certificate", self._refresh, CERTIFICATE_PERIOD).run)]
+        certificate = Loop("certificate", self._refresh, CERTIFICATE_PERIOD)
+        given_back = Loop("memory", Memory(lambda: ENDED.count, trimmer()).once, memory.PERIOD)
+        others = [asyncio.create_task(run()) for run in (self._obey, certificate.run, given_back.run)]
         stopped = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopped, *tasks, *others], return_when=asyncio.FIRST_COMPLETED)
         await self._end([server for server, _ in servers], tasks, others)

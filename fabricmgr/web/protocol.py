@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import ssl
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, cast
 
@@ -25,6 +26,16 @@ HEAD_LIMIT = 64 << 10  # bytes of request line and headers
 # Methods that our trees give a meaning to. Any other is answered 501 (RFC 9110, section 15.6.2).
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")  # RFC 9110, section 5.6.2
+
+
+@dataclass
+class Ended:
+    """Connections of this process that have ended."""
+
+    count: int = 0
+
+
+ENDED = Ended()
 
 
 class Protocol(HttpToolsProtocol):
@@ -50,6 +61,7 @@ class Protocol(HttpToolsProtocol):
         """The timer ends with it, also when the peer broke it off: it would keep the connection in memory until it is due."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
+        ENDED.count += 1
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser. What it refuses, and a head that grows without end, is answered here."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fabricmgr.app.memory import PERIOD
 from tests.support.receiver import receiver
 from tests.support.serve_process import Managers, ServeProcess, managers
 
@@ -100,6 +101,32 @@ async def test_a_thousand_streams_are_told_in_flat_memory_end_within_five_second
     assert grown < 16 << 10
     assert {tuple(each.ids[: 6 * TOLD]) for each in streams} == {tuple(streams[0].ids[: 6 * TOLD])}
     assert int(resumed.ids[0]) == int(streams[0].ids[-1]) + 1
+
+
+async def test_connections_that_come_and_go_leave_memory_as_the_first_ones_left_it(serve: Managers) -> None:
+    running = serve.start(serve.folder / "data").ready()
+    port, context = int(running.url.rpartition(":")[2]), running.tls()
+    head = "Authorization: Basic " + base64.b64encode(f"admin:{running.password}".encode()).decode() + "\r\n"
+    (worker,) = running.children("web")
+
+    left = []
+    for _ in range(4):
+        streams: list[Stream] = []
+        for _ in range(STREAMS // 50):
+            streams += await asyncio.gather(*(Stream.open(port, context, head) for _ in range(50)))
+        for each in streams:
+            each.writer.transport.abort()
+        await asyncio.to_thread(none_left, running)
+        await asyncio.sleep(2 * PERIOD)
+        left.append(resident(worker))
+
+    print(f"{STREAMS} streams, four times; left behind: {', '.join(str(each >> 10) for each in left)} MiB")
+    assert left[3] - left[0] < 8 << 10, left
+
+
+def none_left(running: ServeProcess) -> None:
+    with running.client() as client:
+        until(lambda: client.get(SUBSCRIPTIONS).json()["Members@odata.count"] == 0, 60)
 
 
 async def tell(running: ServeProcess, count: int) -> None:

@@ -1,0 +1,21 @@
+"""When memory goes back to the system."""
+
+from fabricmgr.app.memory import ENOUGH, Memory, trimmer
+
+
+async def test_memory_is_given_back_once_for_many_connections_that_ended() -> None:
+    ended, given = [7], []
+    memory = Memory(lambda: ended[0], lambda: given.append(ended[0]))
+
+    for more in (0, ENOUGH - 1, 1, 0, ENOUGH - 1, 5 * ENOUGH):
+        ended[0] += more
+        await memory.once()
+
+    assert given == [7 + ENOUGH, 7 + 7 * ENOUGH - 1]
+
+
+def test_a_trim_may_be_asked_for_at_any_time() -> None:
+    give_back = trimmer()
+
+    give_back()
+    give_back()
