@@ -15,7 +15,8 @@ from fabricmgr.services import identity, replicas
 from fabricmgr.services.certificates import pem
 from fabricmgr.services.server_certificate import new_key
 from fabricmgr.store.sealing import Sealer
-from tests.integration.test_redfish import PASSWORD, as_boss, message_of, service
+from tests.integration.test_redfish import PASSWORD, PODS, POOLS, as_boss, message_of, service
+from tests.integration.test_redfish_fabric import filled
 from tests.support.database import NOW, opened
 from tests.support.here import CERTIFICATE, HERE, KEY, SEEN, authority
 from tests.support.issued import signed
@@ -24,6 +25,7 @@ MANAGER = f"/redfish/v1/Managers/{HERE.id}"
 PROTOCOL = f"{MANAGER}/NetworkProtocol"
 SERVED = f"{PROTOCOL}/HTTPS/Certificates/1"
 SERVICE = "/redfish/v1/CertificateService"
+MANAGED = ("/redfish/v1/Fabrics", "/redfish/v1/Fabrics/ethernet/Switches", "/redfish/v1/Systems", "/redfish/v1/Chassis")
 REPLACE = f"{SERVICE}/Actions/CertificateService.ReplaceCertificate"
 
 
@@ -55,6 +57,27 @@ async def test_managers_of_one_database_are_shown_and_one_that_fell_silent_is_aw
     assert away["Status"] == {"State": "UnavailableOffline", "Health": "Critical"}
     assert own["ServiceEntryPointUUID"] == away["ServiceEntryPointUUID"] == root["UUID"]
     assert port == 9443
+
+
+async def test_what_is_managed_names_every_manager_of_the_database(database_url: str) -> None:
+    async with service(database_url) as client, opened(database_url) as database:
+        await as_boss(client)
+        await client.post(POOLS, json=PODS)
+        await filled(database_url)
+        sign = Sign(replica_id(HERE.id, "elsewhere", ""), "elsewhere", "1.0", "https://192.0.2.9:9443", CERTIFICATE)
+        await database.run(lambda tx: replicas.beat(tx, sign, NOW))
+
+        managers = (await client.get("/redfish/v1/Managers")).json()["Members"]
+        collections = [(await client.get(f"{each}?$expand=.")).json()["Members"] for each in MANAGED]
+        pages = [page for members in collections for page in members]
+        alone = [(await client.get(page["@odata.id"])).json() for page in pages]
+
+    assert [len(each) for each in collections] == [1, 1, 2, 3]
+    assert len(managers) == 2
+    for page in pages:
+        assert page["Links"]["ManagedBy"] == managers
+        assert page["Links"]["ManagedBy@odata.count"] == 2
+    assert alone == pages
 
 
 async def test_a_manager_not_heard_of_for_a_week_is_forgotten(database_url: str) -> None:

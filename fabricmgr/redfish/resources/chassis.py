@@ -1,12 +1,14 @@
 """Chassis: one for each node and one for each switch. Ids of switches start with a capital, names of nodes never do."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fabricmgr.domain.fabric import Switch
 from fabricmgr.domain.node import Node
 from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.resource import Ask, Resource
+from fabricmgr.redfish.resources.managers import managed_by
 from fabricmgr.redfish.resources.switches import chassis_id, inventory, status
 from fabricmgr.redfish.resources.systems import STATUS, all_nodes, node_of
 from fabricmgr.services import switches
@@ -14,12 +16,20 @@ from fabricmgr.services import switches
 SWITCH = "Switch_"
 
 
-async def get(ask: Ask) -> Node | Switch:
+@dataclass(frozen=True)
+class Shown:
+    """managed: the link to its managers."""
+
+    what: Node | Switch
+    managed: Json
+
+
+async def get(ask: Ask) -> Shown:
     name = ask.params["system_id"]
     async with ask.database.read() as tx:
         if name.startswith(SWITCH):
-            return await switches.get(tx, name.removeprefix(SWITCH))
-        return await node_of(tx, ask)
+            return Shown(await switches.get(tx, name.removeprefix(SWITCH)), await managed_by(tx))
+        return Shown(await node_of(tx, ask), await managed_by(tx))
 
 
 async def members(ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
@@ -29,8 +39,9 @@ async def members(ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], 
     return found[skip:][:top], len(found)
 
 
-def body(shown: Node | Switch) -> Json:
-    return _of_switch(shown) if isinstance(shown, Switch) else _of_node(shown)
+def body(shown: Shown) -> Json:
+    page = _of_switch(shown.what) if isinstance(shown.what, Switch) else _of_node(shown.what)
+    return {**page, "Links": {**page["Links"], **shown.managed}}
 
 
 def _of_switch(switch: Switch) -> Json:

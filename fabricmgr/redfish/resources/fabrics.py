@@ -1,18 +1,22 @@
 """The fabric: one Ethernet fabric, which all pools belong to (DSP0268, Fabric)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.resource import Ask, Resource
+from fabricmgr.redfish.resources.managers import managed_by
 
 ETHERNET = "ethernet"
 
 
 @dataclass(frozen=True)
 class Fabric:
+    """managed: the link to its managers."""
+
     name: str
+    managed: Json = field(default_factory=dict)
 
 
 def known(name: str) -> Fabric:
@@ -23,7 +27,9 @@ def known(name: str) -> Fabric:
 
 
 async def get(ask: Ask) -> Fabric:
-    return known(ask.params["fabric_id"])
+    found = known(ask.params["fabric_id"])
+    async with ask.database.read() as tx:
+        return Fabric(found.name, await managed_by(tx))
 
 
 async def members(_ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
@@ -42,6 +48,7 @@ def body(fabric: Fabric) -> Json:
         "Endpoints": {"@odata.id": f"{uri}/Endpoints"},
         "Switches": {"@odata.id": f"{uri}/Switches"},
         "Zones": {"@odata.id": f"{uri}/Zones"},
+        "Links": fabric.managed,
     }
 
 

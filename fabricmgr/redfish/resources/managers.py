@@ -8,7 +8,7 @@ from uuid import UUID
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.replica import Replica
 from fabricmgr.redfish.body import Items, Json, Object, Text, patched
-from fabricmgr.redfish.ids import reference
+from fabricmgr.redfish.ids import counted, reference
 from fabricmgr.redfish.resource import Ask, Resource
 from fabricmgr.services import installation, replicas
 from fabricmgr.store.tx import Tx
@@ -39,6 +39,11 @@ def manager_id(text: str) -> UUID:
 async def replica_of(tx: Tx, ask: Ask) -> Replica:
     """The manager that a URI below Managers means. Raises NotFound."""
     return await replicas.get(tx, manager_id(ask.params["manager_id"]))
+
+
+async def managed_by(tx: Tx) -> Json:
+    """The link of what all managers manage alike: those that were heard of in the last week."""
+    return counted("ManagedBy", [f"{MANAGERS}/{each.id}" for each in await replicas.list_all(tx)])
 
 
 async def get(ask: Ask) -> Shown:

@@ -1,6 +1,7 @@
 """Switches and what is counted of them, as their driver last saw them (DSP0268, Switch and SwitchMetrics)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.fabric import Switch
@@ -8,6 +9,7 @@ from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.resource import Ask, Resource
 from fabricmgr.redfish.resources.fabrics import known
+from fabricmgr.redfish.resources.managers import managed_by
 from fabricmgr.services import switches
 
 OEM_TYPE = "#FabricMgrSwitch.v1_0_0.Switch"
@@ -18,19 +20,28 @@ def chassis_id(switch: str) -> str:
     return f"Switch_{switch}"
 
 
-async def get(ask: Ask) -> Switch:
+@dataclass(frozen=True)
+class Shown:
+    """managed: the link to its managers."""
+
+    switch: Switch
+    managed: Json
+
+
+async def get(ask: Ask) -> Shown:
     known(ask.params["fabric_id"])
     async with ask.database.read() as tx:
-        return await switches.get(tx, ask.params["switch_id"])
+        return Shown(await switches.get(tx, ask.params["switch_id"]), await managed_by(tx))
 
 
-async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Switch]:
+async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Shown]:
     async with ask.database.read() as tx:
         found = await switches.of_names(tx, wanted)
+        managed = await managed_by(tx)
     for each in wanted:
         if each not in found:
             raise NotFound("switch", each)
-    return [found[each] for each in wanted]
+    return [Shown(found[each], managed) for each in wanted]
 
 
 async def members(ask: Ask, skip: int, top: int | None) -> tuple[Sequence[str], int]:
@@ -53,7 +64,8 @@ def inventory(switch: Switch) -> Json:
     return {name: value for name, value in said.items() if value}
 
 
-def body(switch: Switch) -> Json:
+def body(shown: Shown) -> Json:
+    switch = shown.switch
     uri = f"{ids.SWITCHES}/{switch.name}"
     own: Json = {"@odata.type": OEM_TYPE, "ObservedAt": switch.observed_at.isoformat(timespec="seconds"), "Stale": not switch.reachable}
     own |= {"Role": switch.role.capitalize()} if switch.role else {}
@@ -68,12 +80,13 @@ def body(switch: Switch) -> Json:
         **({"FirmwareVersion": switch.firmware} if switch.firmware else {}),
         "Ports": ids.reference(f"{uri}/Ports"),
         "Metrics": ids.reference(f"{uri}/SwitchMetrics"),
-        "Links": {"Chassis": ids.reference(f"{ids.CHASSIS}/{chassis_id(switch.name)}")},
+        "Links": {"Chassis": ids.reference(f"{ids.CHASSIS}/{chassis_id(switch.name)}"), **shown.managed},
         "Oem": {"FabricMgr": own},
     }
 
 
-def metrics_body(switch: Switch) -> Json:
+def metrics_body(shown: Shown) -> Json:
+    switch = shown.switch
     page: Json = {"Id": "SwitchMetrics", "Name": f"Metrics of switch {switch.name}"}
     errors = {
         shown: switch.metrics[name]

@@ -13,6 +13,7 @@ from fabricmgr.domain.task import Request, TaskKind
 from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.resource import Accepted, Ask, Resource
+from fabricmgr.redfish.resources.managers import managed_by
 from fabricmgr.redfish.resources.tasks import later
 from fabricmgr.services import allocations, endpoints, nodes
 from fabricmgr.store.tx import Tx
@@ -29,10 +30,11 @@ STATUS: dict[NodeState, Json] = {
 
 @dataclass(frozen=True)
 class Shown:
-    """A node with its NICs' places on the fabric."""
+    """A node with its NICs' places on the fabric. managed: the link to its managers."""
 
     node: Node
     endpoints: list[Endpoint]
+    managed: Json
 
 
 async def node_of(tx: Tx, ask: Ask) -> Node:
@@ -43,7 +45,7 @@ async def node_of(tx: Tx, ask: Ask) -> Node:
 async def get(ask: Ask) -> Shown:
     async with ask.database.read() as tx:
         node = await node_of(tx, ask)
-        return Shown(node, await endpoints.of_node(tx, node.id))
+        return Shown(node, await endpoints.of_node(tx, node.id), await managed_by(tx))
 
 
 async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Shown]:
@@ -52,7 +54,8 @@ async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Shown]:
         places: dict[int, list[Endpoint]] = defaultdict(list)
         for place in await endpoints.list_all(tx):
             places[place.node_id].append(place)
-    return [Shown(by_id[each], places[by_id[each].id]) for each in wanted]
+        managed = await managed_by(tx)
+    return [Shown(by_id[each], places[by_id[each].id], managed) for each in wanted]
 
 
 async def all_nodes(tx: Tx) -> list[Node]:
@@ -89,6 +92,7 @@ def body(shown: Shown) -> Json:
         "Links": {
             "Chassis": [ids.reference(f"{ids.CHASSIS}/{system}")],
             **ids.counted("Endpoints", [f"{ids.ENDPOINTS}/{each.name}" for each in shown.endpoints]),
+            **shown.managed,
         },
         "Oem": {"FabricMgr": _oem(node)},
     }
