@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED := 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: ## install what running needs: Debian packages (as root), Python packages by the lock, .venv/bin/fabricmgr
@@ -27,6 +27,18 @@ run: install ## start it all on this machine: manager, two nodes, pods that ping
 .PHONY: test
 test: install-dev ## run every tier of tests that this machine can run; at the end a table says which, and why not
 	@deploy/setup/test.sh $(TESTS)
+
+.PHONY: cluster-build
+cluster-build: ## build what the test cluster runs (Kubernetes, etcd, containerd, CNI plugins, Multus), once, outside the checkout; needs Go
+	@$$(deploy/setup/python.sh) -m deploy.kube_build
+
+.PHONY: cluster
+cluster: install-dev cluster-build ## a Kubernetes of two nodes on this machine, with fabricmgr as its pods' network; until Ctrl-C
+	@$(PY) -m tests.support.kube $(ARGS)
+
+.PHONY: test-k8s
+test-k8s: install-dev cluster-build ## the tests on that cluster alone
+	@deploy/setup/test.sh $(or $(TESTS),tests/e2e/kube)
 
 .PHONY: check
 check: install-dev ## the quick look before a commit: lint, format, types, imports between rooms, unit tests

@@ -19,12 +19,14 @@ REMEMBERED = "install.json"
 
 
 class Installed(msgspec.Struct, frozen=True, kw_only=True):
-    """What `agent install` was told. conf_file: name of the list in conf_dir."""
+    """What `agent install` was told. conf_file: name of the list in conf_dir. replaces: the list of an earlier install, which goes when
+    this one stands: a runtime that saw neither would call its node's network broken."""
 
     bin_dir: str
     conf_dir: str
     network: str
     conf_file: str
+    replaces: str = ""
 
     @property
     def path(self) -> Path:
@@ -57,7 +59,16 @@ def content(network: str) -> bytes:
 
 
 def ensure(installed: Installed) -> bool:
-    """Write the list where it is missing or says something else. True when it was written. Raises OSError."""
+    """Write the list where it is missing or says something else; then take away the one it replaces. True when it was written.
+
+    Raises OSError."""
+    written = _written(installed)
+    if installed.replaces:
+        Path(installed.replaces).unlink(missing_ok=True)
+    return written
+
+
+def _written(installed: Installed) -> bool:
     wanted = content(installed.network)
     with suppress(OSError):
         if installed.path.read_bytes() == wanted:

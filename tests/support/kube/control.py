@@ -161,7 +161,7 @@ class ControlPlane:
 
     def run_kubectl(self, *words: str, given: str = "") -> "subprocess.CompletedProcess[str]":
         """Whatever becomes of it. given: its standard input."""
-        cache = f"--cache-dir={self.folder / 'kubectl'}"
+        cache = f"--cache-dir={self.folder / 'kubectl-cache'}"
         line = self.hub.command(str(program("kubectl")), f"--kubeconfig={self.kubeconfig()}", cache, *words)
         return subprocess.run(line, input=given, capture_output=True, text=True, env=os.environ | DIRECT, timeout=300, check=False)
 

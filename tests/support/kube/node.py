@@ -24,7 +24,7 @@ from fabricmgr.agent import conflist
 from tests.support import pause
 from tests.support.kube import machine
 from tests.support.kube.control import DIRECT
-from tests.support.kube.options import NETWORK, PODS, Options
+from tests.support.kube.options import DNS, NETWORK, PODS, Options
 from tests.support.node_agent import ROOT, Node, Process, wait_for
 from tests.support.site import SiteManager
 
@@ -72,6 +72,7 @@ failCgroupV1: false
 enforceNodeAllocatable: []
 failSwapOn: false
 resolvConf: ""
+clusterDNS: [{dns}]
 clusterDomain: cluster.local
 hairpinMode: none
 makeIPTablesUtilChains: false
@@ -180,7 +181,7 @@ class KubeNode(Node):
     def start_kubelet(self, kubeconfig: Path) -> None:
         machine.make_cgroup(self.cgroup)
         config = self.directory / "kubelet.yaml"
-        config.write_text(KUBELET_YAML.format(cgroup=self.cgroup))
+        config.write_text(KUBELET_YAML.format(cgroup=self.cgroup, dns=DNS[self.options.families[0]]))
         flags = [f"--config={config}", f"--kubeconfig={kubeconfig}", f"--hostname-override={self.name}"]
         self.adopt("kubelet", str(program("kubelet")), *flags, f"--node-ip={','.join(self.addresses)}").start()
 

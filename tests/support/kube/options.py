@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 PODS = {4: "10.77.0.0/16", 6: "2001:db8:77::/112"}
 SERVICES = {4: "10.96.0.0/16", 6: "2001:db8:96::/112"}
+# Nobody answers there; a kubelet that has none warns at each pod.
+DNS = {4: "10.96.0.10", 6: "2001:db8:96::10"}
 HUB = {4: "192.168.250.1", 6: "2001:db8:250::1"}
 NETWORK = "podnet"
 POOL = "pods"
@@ -15,7 +17,7 @@ class Options:
     """families: of the cluster, the first one first. proxy: kube-proxy's mode. api_server: more flags for it.
 
     reference: the pods' network is that of the CNI project's own plugins (bridge, host-local) with static routes, and there is neither
-    manager nor agent. cooldown: seconds an address of ours rests.
+    manager nor agent. cooldown: seconds an address of ours rests. as_pods: agents come from our manifests, as a DaemonSet.
     """
 
     nodes: int = 2
@@ -24,6 +26,7 @@ class Options:
     reference: bool = False
     api_server: Sequence[str] = ()
     cooldown: int = 2
+    as_pods: bool = False
 
     def ranges(self, which: dict[int, str]) -> str:
         """As Kubernetes' flags take them."""
