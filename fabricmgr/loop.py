@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from fabricmgr.domain.errors import FabricError
 from fabricmgr.metrics import LOOP_RUNS, LOOP_SECONDS
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,17 @@ class Outcome:
     @classmethod
     def blocked(cls, sentence: str) -> "Outcome":
         return cls(State.BLOCKED, sentence)
+
+
+async def attempt(name: str, once: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """One pass of something that must outlive what it meets. FabricError is for the caller, who knows what it means; the rest is logged."""
+    try:
+        return await once()
+    except FabricError:
+        raise
+    except Exception as error:
+        log.exception("loop failed", extra={"loop": name})
+        return Outcome(State.FAILED, f"{type(error).__name__}: {error}")
 
 
 class Loop:

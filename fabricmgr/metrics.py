@@ -30,6 +30,10 @@ LOOP_SECONDS = Histogram("fabricmgr_loop_run_seconds", "Time of one run.", ["loo
 EVENTS_POSITIONED = Counter("fabricmgr_events_positioned_total", "Events given a position.")
 DELIVERIES = Counter("fabricmgr_event_deliveries_total", "POSTs of events to subscribers, by outcome.", ["outcome"])
 
+# --- API servers of clusters ---
+KUBE_CHANGES = Counter("fabricmgr_kube_changes_total", "Changes that API servers told of, by kind.", ["kind", "change"])
+KUBE_LISTS = Counter("fabricmgr_kube_lists_total", "Whole lists asked of API servers, by kind.", ["kind"])
+
 # --- the agent ---
 CNI_CALLS = Counter("fabricmgr_agent_cni_calls_total", "CNI calls by command and code; 0 is success.", ["command", "code"])
 CNI_SECONDS = Histogram("fabricmgr_agent_cni_call_seconds", "Time from frame to answer.", ["command"], buckets=_LATENCY)

@@ -214,6 +214,19 @@ class PodTemplate(Part, frozen=True):
     metadata: Meta = Meta()
 
 
+class RollingUpdate(Part, frozen=True):
+    """max_unavailable: a number, or a share such as "25%"."""
+
+    max_unavailable: int | str | None = None
+
+
+class Strategy(Part, frozen=True):
+    """type: RollingUpdate or Recreate."""
+
+    type: str = ""
+    rolling_update: RollingUpdate | None = None
+
+
 class WorkloadSpec(Part, frozen=True):
     """Of Deployment, ReplicaSet, StatefulSet. replicas: None where the author left it to an autoscaler; the server makes it 1."""
 
@@ -222,6 +235,14 @@ class WorkloadSpec(Part, frozen=True):
     selector: Selector = Selector()
     template: PodTemplate = PodTemplate()
     progress_deadline_seconds: int | None = None
+    strategy: Strategy = Strategy()
+
+    @property
+    def max_unavailable(self) -> int | str | None:
+        """In a rollout of a Deployment: all, where it ends the old replicas before it begins with new ones."""
+        if self.strategy.type == "Recreate":
+            return "100%"
+        return None if self.strategy.rolling_update is None else self.strategy.rolling_update.max_unavailable
 
 
 class WorkloadStatus(Part, frozen=True):

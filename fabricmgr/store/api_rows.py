@@ -43,6 +43,12 @@ async def find(tx: Tx, name: ClusterName) -> ApiRow | None:
     return None if row is None else _read(row)
 
 
+async def by_id(tx: Tx, cluster_id: int, *, lock: bool = False) -> ApiRow | None:
+    wanted = _select().where(cluster_api.c.cluster_id == cluster_id)
+    row = await tx.first(wanted.with_for_update(of=cluster_api) if lock else wanted)
+    return None if row is None else _read(row)
+
+
 async def every(tx: Tx) -> list[ApiRow]:
     """By name of the cluster."""
     return [_read(row) for row in await tx.all(_select().order_by(cluster.c.name))]
