@@ -108,7 +108,9 @@ class NetworkChange:
 
 @dataclass(frozen=True)
 class Network:
-    """A network of a cluster: the `name` of a CNI configuration. families and prefixes are those of its pools."""
+    """A network of a cluster: the `name` of a CNI configuration. families and prefixes are those of its pools.
+
+    namespaces_found: the manager decides for these too, since selectors of pools say so. block_pools: those that nodes claim blocks of."""
 
     id: int
     cluster: ClusterName
@@ -126,3 +128,13 @@ class Network:
     status_policy: StatusPolicy
     created_at: datetime
     version: int
+    namespaces_found: tuple[str, ...] = ()
+    block_pools: tuple[PoolName, ...] = ()
+
+    @property
+    def decided(self) -> tuple[Decide, tuple[str, ...]]:
+        """Who decides, and for which namespaces the manager does where nodes decide for the others."""
+        if self.decide is Decide.MANAGER:
+            return self.decide, ()
+        namespaces = tuple(sorted({*self.namespaces, *self.namespaces_found}))
+        return (Decide.NAMESPACES if self.namespaces_found else self.decide), namespaces

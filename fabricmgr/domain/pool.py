@@ -20,11 +20,13 @@ from fabricmgr.domain.addresses import (
 )
 from fabricmgr.domain.errors import Invalid
 from fabricmgr.domain.names import ClusterName, PoolName
+from fabricmgr.domain.selectors import Candidate, Selectors
 
 DEFAULT_COOLDOWN = timedelta(seconds=60)
 LONGEST_COOLDOWN = timedelta(days=7)
 WARNING, CRITICAL = 80, 95  # percent of what can be assigned, unless a pool says otherwise
 LARGEST_SCOPE = 2**31 - 2
+HIGHEST_PRIORITY = 1_000_000
 MOST_PREFIXES = 256  # a Range with odd ends is at most 254 CIDRs; more is a slip of the finger
 
 
@@ -78,7 +80,8 @@ class PoolPrefix:
 class Pool:
     """cluster: who may use it; None: all. cooldown: rest of a released address. scope: 0, unless two address spaces are really apart.
 
-    warning, critical: percent of what can be assigned, at which it is told to run full."""
+    warning, critical: percent of what can be assigned, at which it is told to run full. selectors: who may have addresses of it; priority:
+    the higher is asked first. auto_assign: off, it is taken only where an annotation names it."""
 
     id: int
     name: PoolName
@@ -94,6 +97,9 @@ class Pool:
     prefixes: tuple[PoolPrefix, ...] = ()
     warning: int = WARNING
     critical: int = CRITICAL
+    selectors: Selectors = field(default_factory=Selectors)
+    priority: int = 0
+    auto_assign: bool = True
 
     def families(self) -> tuple[Family, ...]:
         """Those it has prefixes of."""
@@ -106,6 +112,11 @@ class Pool:
     def prefix_around(self, cidr: Prefix) -> PoolPrefix | None:
         """The prefix that a smaller one lies in."""
         return next((each for each in self.prefixes if inside(cidr, each.cidr)), None)
+
+    def candidate(self, place: int = 0) -> Candidate:
+        """What deciding needs to know of it. place: in a network's list."""
+        families = tuple(family.value for family in self.families())
+        return Candidate(self.name, self.selectors, self.priority, self.auto_assign, families, self.draining, place)
 
 
 @dataclass(frozen=True)
@@ -152,10 +163,14 @@ class PoolDraft:
     reservations: tuple[ReservationDraft, ...] = ()
     warning: int = WARNING
     critical: int = CRITICAL
+    selectors: Selectors = field(default_factory=Selectors)
+    priority: int = 0
+    auto_assign: bool = True
 
     def __post_init__(self) -> None:
         check_cooldown(self.cooldown)
         check_thresholds(self.warning, self.critical)
+        check_selectors(self.selectors, self.priority, self.purpose)
         if not 0 <= self.scope <= LARGEST_SCOPE:
             raise Invalid("scope", self.scope, f"a number from 0 to {LARGEST_SCOPE}")
         if len(self.prefixes) > MOST_PREFIXES:
@@ -173,12 +188,15 @@ class PoolChange:
     draining: bool | None = None
     warning: int | None = None
     critical: int | None = None
+    selectors: Selectors | None = None
+    priority: int | None = None
+    auto_assign: bool | None = None
 
     def __post_init__(self) -> None:
         if self.cooldown is not None:
             check_cooldown(self.cooldown)
 
-    def given(self) -> dict[str, timedelta | bool | int]:
+    def given(self) -> dict[str, timedelta | bool | int | Selectors]:
         """Field and new value of what is to change."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
@@ -244,6 +262,18 @@ def check_thresholds(warning: int, critical: int) -> None:
         raise Invalid("critical", critical, "1 to 99 percent")
     if not 1 <= warning < critical:
         raise Invalid("warning", warning, f"1 percent to less than the critical threshold, {critical}")
+
+
+def check_selectors(selectors: Selectors, priority: int, purpose: Purpose) -> None:
+    """Whether a pool of this purpose may have them. Raises Invalid."""
+    if not -HIGHEST_PRIORITY <= priority <= HIGHEST_PRIORITY:
+        raise Invalid("priority", priority, f"a number from {-HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}")
+    if selectors and purpose not in (Purpose.POD, Purpose.SERVICE):
+        raise Invalid("selectors", purpose.value, "a pool of purpose Pod or Service: nobody selects among others")
+    if selectors.services and purpose is not Purpose.SERVICE:
+        raise Invalid("selectors.services", ", ".join(selectors.services), "no labels of Services in a pool for pods")
+    if selectors.node_labels and purpose is not Purpose.POD:
+        raise Invalid("selectors.node_labels", ", ".join(selectors.node_labels), "no labels of nodes in a pool for Services")
 
 
 def check_apart(prefixes: list[Prefix]) -> None:

@@ -10,12 +10,16 @@ from itertools import product
 from fabricmgr import wire
 from fabricmgr.domain.account import NodePrincipal
 from fabricmgr.domain.addresses import parse_address
-from fabricmgr.domain.errors import Invalid, PoolExhausted
+from fabricmgr.domain.errors import Invalid, PoolExhausted, PoolRefused
+from fabricmgr.domain.kube import ADDRESSES, KubeNamespace
 from fabricmgr.domain.names import container_id, interface_name, network_name
 from fabricmgr.domain.owner import Attachment
-from fabricmgr.store import asked
+from fabricmgr.domain.selectors import asks_manager
+from fabricmgr.services import kube_pods
+from fabricmgr.services.kube_pods import Ask, Known, Who
+from fabricmgr.store import asked, kube_rows
 from fabricmgr.store.asked import Choice
-from fabricmgr.store.places import Places, PoolPlace
+from fabricmgr.store.places import NetworkPlace, Places, PoolPlace
 from fabricmgr.store.tx import Database
 from fabricmgr.store.writer import Writer
 from fabricmgr.store.writer_allocate import Given, Pair, Taken, Want
@@ -26,11 +30,14 @@ LARGEST_GENERATION = 2**63 - 1
 
 @dataclass(frozen=True)
 class Desk:
-    """What deciding addresses takes: the lanes, transactions for what is asked for by name, and where pools are."""
+    """What deciding addresses takes: the lanes, transactions for what is asked for by name, and where pools are.
+
+    ask: an API server, for a pod that our rows do not show yet. None where no cluster has one."""
 
     writer: Writer
     database: Database
     places: Places
+    ask: Ask | None = None
 
     async def any(self, want: Want, choice: Choice, now: datetime) -> Taken:
         """Addresses of all families of the choice, from the first of its pools that have some. Raises PoolExhausted."""
@@ -84,13 +91,56 @@ async def attach(
 ) -> wire.Attached:
     """Any address of the network's families, or those asked for; the same attachment again gets the same ones.
 
-    Raises NotFound, Invalid, and what `Desk.any` raises."""
+    Raises NotFound, Invalid, PodElsewhere, PoolRefused, ApiUnreachable and the like where it must be known who the pod is, and what
+    `Desk.any` raises."""
     owner = _owner(node, network, container, ifname)
     place = await desk.places.network(node.cluster, owner.network)
-    choice = choose(request.families, request.asked, {family: place.of(family) for family in (4, 6)}, f"network {owner.network}")
+    choice = await _choice(desk, node, place, owner, request)
     taken = await desk.any(_want(node, owner, place.cluster_id, request), choice, now)
     wanted = [each for each in taken.addresses if each.address.version in choice.families]
     return wire.Attached(addresses=[_on_wire(each) for each in wanted], repeated=not taken.made)
+
+
+async def _choice(desk: Desk, node: NodePrincipal, place: NetworkPlace, owner: Attachment, request: wire.Attach) -> Choice:
+    """What is asked for, from the pools that this pod may have addresses of."""
+    where = f"network {owner.network}"
+    if place.plain and not place.has_api:
+        return choose(request.families, request.asked, {family: place.of(family) for family in (4, 6)}, where)
+    who = await _who(desk, node, place, request)
+    subject = who.subject()
+    decision = place.decide(subject)
+    if decision.refused:
+        raise PoolRefused(f"pod {request.namespace}/{request.pod}", decision.refused)
+    texts = request.asked or [text for text in who.addresses if not request.families or _version(text) in request.families]
+    return choose(request.families, texts, place.ordered(decision, subject.asked_pool), where)
+
+
+def _version(text: str) -> int:
+    return parse_address(text, ADDRESSES).version
+
+
+async def _who(desk: Desk, node: NodePrincipal, place: NetworkPlace, request: wire.Attach) -> Who:
+    """The API server is asked outside any transaction, and only where our rows do not show the pod."""
+    if not place.has_api:
+        return Who(None, None, await _labels(desk, node, place))
+    async with desk.database.read() as tx:
+        rows = await kube_pods.known(tx, place.cluster_id, node.name, request.namespace, request.pod)
+    if desk.ask is not None and kube_pods.must_ask(rows, request.namespace, request.pod, request.uid):
+        rows, failed = await kube_pods.complete(desk.ask, rows, node.cluster, request.namespace, request.pod)
+        if failed is not None and _selected(place, rows, request.namespace):
+            raise failed
+    return kube_pods.judge(rows, node.name, request.uid)
+
+
+async def _labels(desk: Desk, node: NodePrincipal, place: NetworkPlace) -> Mapping[str, str]:
+    async with desk.database.read() as tx:
+        return await kube_rows.node_labels(tx, place.cluster_id, node.name)
+
+
+def _selected(place: NetworkPlace, rows: Known, namespace: str) -> bool:
+    """Whether it matters who the pod is: defaults would be another pool than its namespace is meant to have."""
+    found = rows.namespace or KubeNamespace(namespace, "")
+    return asks_manager(found, [pool.candidate() for pool in place.pools])
 
 
 async def detach(desk: Desk, node: NodePrincipal, network: str, container: str, ifname: str, generation: int | None) -> None:

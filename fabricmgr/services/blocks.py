@@ -10,9 +10,11 @@ from fabricmgr.domain.addresses import Prefix, parse_prefix
 from fabricmgr.domain.errors import HelloRequired, Invalid
 from fabricmgr.domain.events import BlockWithdrawn
 from fabricmgr.domain.names import network_name
-from fabricmgr.store import claims, places, pressure
+from fabricmgr.domain.selectors import Kind, Subject
+from fabricmgr.store import claims, kube_rows, places, pressure
 from fabricmgr.store.claims import BlockRow
 from fabricmgr.store.node_names import node_names
+from fabricmgr.store.places import NetworkPlace, PoolPlace
 from fabricmgr.store.tx import Tx
 
 # A claim that its agent does not confirm for so long is withdrawn.
@@ -74,9 +76,16 @@ async def _claim(tx: Tx, node: NodePrincipal, want: wire.WantedBlocks, now: date
     """Names of the pools in which there were too few."""
     if want.family not in (4, 6) or not 0 <= want.count <= MOST_BLOCKS:
         raise Invalid("wanted", f"{want.family}/{want.count}", f"family 4 or 6, and at most {MOST_BLOCKS} blocks")
-    pools = (await places.network(tx, node.cluster, network_name(want.network))).of(want.family)
+    place = await places.network(tx, node.cluster, network_name(want.network))
+    pools = place.of(want.family) if place.plain else await _selected(tx, node, place, want.family)
     have = await claims.claim(tx, node.node_id, [pool.id for pool in pools], want.family, want.count, now)
     return {pool.name for pool in pools} if have < want.count else set()
+
+
+async def _selected(tx: Tx, node: NodePrincipal, place: NetworkPlace, family: int) -> tuple[PoolPlace, ...]:
+    """Pools that a node of these labels may have blocks of: none that selects by namespace: any pod of the node gets them."""
+    subject = Subject(Kind.NODE, node_labels=await kube_rows.node_labels(tx, place.cluster_id, node.name))
+    return place.ordered(place.decide(subject))[family]
 
 
 async def heartbeat(tx: Tx, node: NodePrincipal, now: datetime) -> None:

@@ -41,11 +41,13 @@ class View:
     blocks: Mapping[int, list[wire.GrantedBlock]]
     routes: Sequence[tuple[int, wire.Route]]
     digest: bytes
+    has_api: bool = False
+    looks: Mapping[int, int] = field(default_factory=dict)
 
     def version(self, node_id: int) -> str:
         """Changes when the node's document does. Generations are left out: they move with reports and ask nothing of the agent."""
         still = [msgspec.structs.replace(each, generation=0) for each in self.blocks.get(node_id, ())]
-        return hashlib.sha256(self.digest + msgspec.json.encode(still)).hexdigest()[:32]
+        return hashlib.sha256(self.digest + msgspec.json.encode([still, self.looks.get(node_id, 0)])).hexdigest()[:32]
 
     def document(self, node_id: int) -> wire.Desired:
         """Raises NotFound for a node that is not there, or is gone."""
@@ -58,6 +60,8 @@ class View:
             networks=self.networks,
             blocks=self.blocks.get(node_id, []),
             routes=[route for holder, route in self.routes if holder != node_id],
+            cluster_has_api=self.has_api,
+            looks=self.looks.get(node_id, 0),
         )
 
 
@@ -76,21 +80,24 @@ async def view(tx: Tx, name: ClusterName) -> View:
     kept_out = _kept_out(await pool_rows.of_names(tx, {each.pool for each in blocks}))
     specs = [_network(each) for each in networks]
     routes = _routes(networks, nodes, blocks, singles)
-    said = msgspec.json.encode([name, specs, routes])
-    return View(name, specs, {each.id: each.name for each in nodes}, _granted(blocks, kept_out), routes, hashlib.sha256(said).digest())
+    has_api = await cluster_rows.has_api(tx, cluster.id)
+    digest = hashlib.sha256(msgspec.json.encode([name, specs, routes, has_api])).digest()
+    looks = {each.id: each.looks for each in nodes}
+    return View(name, specs, {each.id: each.name for each in nodes}, _granted(blocks, kept_out), routes, digest, has_api, looks)
 
 
 def _network(network: Network) -> wire.NetworkSpec:
+    decide, namespaces = network.decided
     return wire.NetworkSpec(
         name=network.name,
-        pools=list(network.pools),
+        pools=list(network.block_pools),
         families=[family.value for family in network.families],
         prefixes=[str(each) for each in network.prefixes],
         mtu=network.mtu,
         masquerade=network.masquerade,
         routing=wire.Routing(network.routing.value),
-        decide=wire.Decide(network.decide.value),
-        namespaces=list(network.namespaces),
+        decide=wire.Decide(decide.value),
+        namespaces=list(namespaces),
         direct=[str(each) for each in network.direct],
         bridge=network.bridge,
         status_policy=network.status_policy.value,

@@ -8,6 +8,7 @@ from fabricmgr.domain.names import ClusterName, NetworkName, PoolName
 from fabricmgr.domain.network import Decide, Network, NetworkChange, NetworkDraft
 from fabricmgr.domain.page import Page, Paged
 from fabricmgr.domain.pool import Pool, Purpose
+from fabricmgr.services import selecting
 from fabricmgr.store import cluster_rows, network_rows, pool_rows
 from fabricmgr.store.tx import Tx
 
@@ -19,6 +20,7 @@ async def create(tx: Tx, draft: NetworkDraft, by: str, now: datetime) -> Network
         raise AlreadyExists("network", f"{draft.cluster}/{draft.name}")
     pools = await _pools(tx, draft.cluster, draft.pools)
     await network_rows.insert(tx, cluster.id, draft, pools, now)
+    await selecting.refresh(tx, cluster.id)
     tx.emit(NetworkCreated(draft.cluster, draft.name, by))
     return await network_rows.get(tx, draft.cluster, draft.name)
 
@@ -48,6 +50,7 @@ async def change(
     if "pools" in differing and wanted.pools is not None:
         await network_rows.replace_pools(tx, found.id, await _pools(tx, cluster, wanted.pools))
     await network_rows.change(tx, found.id, {field: value for field, value in differing.items() if field != "pools"})
+    await selecting.refresh(tx, (await cluster_rows.get(tx, cluster)).id)
     tx.emit(NetworkChanged(cluster, name, tuple(sorted(differing)), by))
     return await network_rows.get(tx, cluster, name)
 

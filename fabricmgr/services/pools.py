@@ -28,8 +28,10 @@ from fabricmgr.domain.pool import (
     Usage,
     add_up,
     alone,
+    check_selectors,
     check_thresholds,
 )
+from fabricmgr.services import selecting
 from fabricmgr.store import cluster_rows, pool_rows, usage_rows, zone_rows
 from fabricmgr.store.tx import Tx
 
@@ -67,6 +69,11 @@ async def change(tx: Tx, name: PoolName, wanted: PoolChange, if_version: int | N
     check_thresholds(
         pool.warning if wanted.warning is None else wanted.warning, pool.critical if wanted.critical is None else wanted.critical
     )
+    check_selectors(
+        pool.selectors if wanted.selectors is None else wanted.selectors,
+        pool.priority if wanted.priority is None else wanted.priority,
+        pool.purpose,
+    )
     differing = {field: value for field, value in wanted.given().items() if getattr(pool, field) != value}
     if not differing:
         return pool
@@ -75,6 +82,8 @@ async def change(tx: Tx, name: PoolName, wanted: PoolChange, if_version: int | N
         for each in pool.prefixes:
             for end in {each.cidr[0], each.cidr[-1]}:
                 await pool_rows.return_to_writer(tx, each.id, alone(end), now)
+    if "selectors" in differing:
+        await selecting.refresh_around(tx, pool.id)
     tx.emit(PoolChanged(name, tuple(sorted(differing)), by))
     return await pool_rows.get(tx, name)
 

@@ -9,7 +9,7 @@ from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.names import ClusterName
 from fabricmgr.domain.network import Cluster
 from fabricmgr.domain.page import Page, Paged
-from fabricmgr.store.tables import allocation, cluster, network, node, pool, zone
+from fabricmgr.store.tables import allocation, cluster, cluster_api, network, node, pool, zone
 from fabricmgr.store.tx import Tx
 
 
@@ -47,6 +47,11 @@ async def users(tx: Tx, found: Cluster) -> list[str]:
     asked = select(*(exists().where(table.c.cluster_id == found.id).label(kind) for kind, table in tables.items()))
     row = await tx.only(asked)
     return [kind for kind in tables if getattr(row, kind)]
+
+
+async def has_api(tx: Tx, cluster_id: int) -> bool:
+    """Whether an API server is known that says who its pods are."""
+    return bool(await tx.value(select(exists().where(cluster_api.c.cluster_id == cluster_id))))
 
 
 async def delete(tx: Tx, found: Cluster) -> None:

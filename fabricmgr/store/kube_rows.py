@@ -112,6 +112,17 @@ async def node(tx: Tx, cluster_id: int, name: str) -> KubeNode | None:
     return None if row is None else _node(row)
 
 
+_NODE_LABELS = text("""
+    select coalesce(k.labels, n.labels) as labels from (select cast(:cluster as int) as cluster_id, cast(:name as text) as name) x
+    left join kube_node k using (cluster_id, name) left join node n using (cluster_id, name)
+""")
+
+
+async def node_labels(tx: Tx, cluster_id: int, name: str) -> dict[str, str]:
+    """What the API server shows, else what is known of the node besides."""
+    return dict(await tx.value(_NODE_LABELS, {"cluster": cluster_id, "name": name}) or {})
+
+
 async def namespaces(tx: Tx, cluster_id: int) -> list[KubeNamespace]:
     """By name."""
     rows = await tx.all(select(kube_namespace).where(kube_namespace.c.cluster_id == cluster_id).order_by(kube_namespace.c.name))

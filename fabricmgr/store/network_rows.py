@@ -13,6 +13,7 @@ from fabricmgr.domain.names import ClusterName, NetworkName, PoolName
 from fabricmgr.domain.network import Decide, Network, NetworkDraft, Routing, StatusPolicy
 from fabricmgr.domain.page import Page, Paged
 from fabricmgr.domain.pool import Pool
+from fabricmgr.domain.selectors import parse as parse_selectors
 from fabricmgr.store.tables import allocation, cluster, network, network_pool, pool, prefix
 from fabricmgr.store.tx import Tx
 
@@ -77,6 +78,17 @@ async def replace_pools(tx: Tx, network_id: int, pools: list[Pool]) -> None:
     await _insert_pools(tx, network_id, pools)
 
 
+async def found(tx: Tx, network_id: int, namespaces: tuple[str, ...]) -> None:
+    """Namespaces that the manager decides for besides those named by hand. Its version stays: nobody asked for a change."""
+    await tx.change(network.update().where(network.c.id == network_id).values(namespaces_found=list(namespaces)))
+
+
+async def clusters_of_pool(tx: Tx, pool_id: int) -> list[int]:
+    """Ids of clusters with a network over this pool, in order."""
+    asked = select(network.c.cluster_id).distinct().join(network_pool, network_pool.c.network_id == network.c.id)
+    return [int(row.cluster_id) for row in await tx.all(asked.where(network_pool.c.pool_id == pool_id).order_by(network.c.cluster_id))]
+
+
 async def delete(tx: Tx, network_id: int) -> None:
     await tx.change(network.delete().where(network.c.id == network_id))
 
@@ -114,11 +126,11 @@ async def _pools(tx: Tx, network_ids: list[int]) -> dict[int, list[Row[Any]]]:
     in_order = aggregate_order_by(prefix.c.cidr, prefix.c.id)
     cidrs = func.array_agg(in_order, type_=ARRAY(CIDR)).filter(prefix.c.id.is_not(None)).label("cidrs")
     asked = (
-        select(network_pool.c.network_id, network_pool.c.place, pool.c.name, cidrs)
+        select(network_pool.c.network_id, network_pool.c.place, pool.c.name, pool.c.selectors, pool.c.auto_assign, cidrs)
         .join_from(network_pool, pool, pool.c.id == network_pool.c.pool_id)
         .outerjoin(prefix, prefix.c.pool_id == pool.c.id)
         .where(network_pool.c.network_id.in_(network_ids))
-        .group_by(network_pool.c.network_id, network_pool.c.place, pool.c.name)
+        .group_by(network_pool.c.network_id, network_pool.c.place, pool.c.id)
         .order_by(network_pool.c.network_id, network_pool.c.place)
     )
     found: dict[int, list[Row[Any]]] = {}
@@ -146,4 +158,11 @@ def _network(row: Row[Any], pools: list[Row[Any]]) -> Network:
         status_policy=StatusPolicy(row.status_policy),
         created_at=row.created_at,
         version=row.version,
+        namespaces_found=tuple(row.namespaces_found),
+        block_pools=tuple(PoolName(each.name) for each in pools if _for_blocks(each)),
     )
+
+
+def _for_blocks(row: Row[Any]) -> bool:
+    wanted = parse_selectors(row.selectors)
+    return bool(row.auto_assign or wanted) and not wanted.by_namespace

@@ -7,11 +7,13 @@ from typing import Any
 from sqlalchemy import DateTime, Row, Select, bindparam, func, select
 from sqlalchemy.dialects.postgresql import CIDR
 
+from fabricmgr.domain import selectors
 from fabricmgr.domain.addresses import Prefix
 from fabricmgr.domain.errors import NotFound, VersionConflict
 from fabricmgr.domain.names import ClusterName, PoolName
 from fabricmgr.domain.page import Page, Paged
 from fabricmgr.domain.pool import Pool, PoolDraft, PoolFilter, PoolPrefix, PrefixDraft, Purpose, Reservation
+from fabricmgr.domain.selectors import Selectors
 from fabricmgr.store.tables import cluster, network, network_pool, pool, prefix, reservation, supply
 from fabricmgr.store.tx import Tx
 
@@ -69,6 +71,9 @@ async def insert(tx: Tx, draft: PoolDraft, cluster_id: int | None, now: datetime
         "reuse_early": draft.reuse_early,
         "warning": draft.warning,
         "critical": draft.critical,
+        "selectors": selectors.to_json(draft.selectors),
+        "priority": draft.priority,
+        "auto_assign": draft.auto_assign,
         "created_at": now,
     }
     return int(await tx.value(pool.insert().returning(pool.c.id), row))
@@ -112,7 +117,8 @@ async def return_to_writer(tx: Tx, prefix_id: int, cidr: Prefix, now: datetime) 
 
 async def change(tx: Tx, pool_id: int, values: Mapping[str, Any]) -> None:
     """Its version grows, also without values: its prefixes changed then."""
-    await tx.change(pool.update().where(pool.c.id == pool_id).values(version=pool.c.version + 1, **values))
+    plain = {name: selectors.to_json(value) if isinstance(value, Selectors) else value for name, value in values.items()}
+    await tx.change(pool.update().where(pool.c.id == pool_id).values(version=pool.c.version + 1, **plain))
 
 
 async def delete(tx: Tx, pool_id: int) -> None:
@@ -171,4 +177,7 @@ def _pool(row: Row[Any], prefixes: list[PoolPrefix]) -> Pool:
         prefixes=tuple(prefixes),
         warning=row.warning,
         critical=row.critical,
+        selectors=selectors.parse(row.selectors),
+        priority=row.priority,
+        auto_assign=row.auto_assign,
     )
