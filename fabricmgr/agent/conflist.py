@@ -52,8 +52,10 @@ def forget(data_dir: Path) -> None:
 
 
 def content(network: str) -> bytes:
-    """The list: our plugin alone, with the capabilities it serves."""
-    plugin = {"type": PLUGIN, "capabilities": {"ips": True, "mac": True}}
+    """The list: our plugin alone, with the capabilities it serves.
+
+    Hairpin: where br_netfilter is loaded, a pod's call of a Service that leads back to the pod itself is turned round within the bridge."""
+    plugin = {"type": PLUGIN, "capabilities": {"ips": True, "mac": True}, "hairpinMode": True}
     document = {"cniVersion": OLDEST_READER, "cniVersions": list(VERSIONS), "name": network, "plugins": [plugin]}
     return json.dumps(document, indent=2).encode() + b"\n"
 

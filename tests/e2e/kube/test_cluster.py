@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from fabricmgr.agent.install import conf_file
 from tests.support.kube import objects
 from tests.support.kube.cluster import Cluster, Json, addresses, condition
 from tests.support.kube.options import NETWORK, PODS
@@ -28,15 +29,15 @@ def deployed(cluster: Cluster, name: str, replicas: int) -> Iterator[list[Json]]
 def nothing_is_left(cluster: Cluster) -> None:
     """Not in the kernel, not in a journal, not in the database."""
     wait_for("no link of a pod is left", lambda: not any(node.links() for node in cluster.nodes), 20)
-    wait_for("no journal has an attachment", lambda: not any(node.state().attachments for node in cluster.nodes))
+    wait_for("no journal has an attachment", lambda: not any(node.state().attachments for node in cluster.nodes), 60)
     wait_for("the manager holds nothing for a pod", lambda: not cluster.manager.allocations(), 20)
 
 
 def test_both_nodes_are_ready_with_our_network_alone(cluster: Cluster) -> None:
-    lists = {node.name: sorted(path.name for path in (node.own / "etc/cni/net.d").iterdir()) for node in cluster.nodes}
+    lists = [node.lists() for node in cluster.nodes]
 
     assert cluster.ready_nodes() == {"node1", "node2"}
-    assert set(map(tuple, lists.values())) == {(f"05-fabricmgr-{NETWORK}.conflist",)}
+    assert lists == [[conf_file(NETWORK)]] * 2
     assert not any(each["spec"].get("podCIDRs") for each in cluster.items("nodes"))
 
 
@@ -105,8 +106,21 @@ def test_deletions_come_more_than_once_for_a_pod_and_all_of_them_succeed(cluster
     assert {name for each in calls() for name in each if not name.endswith(" 0")} == set()
 
 
+def test_a_pod_that_lived_when_its_nodes_network_changed_gives_its_address_back(cluster: Cluster) -> None:
+    """Its deletion comes under the new network's name, since a runtime asks by the list it has then: the look at the kernel finds it."""
+    cluster.manager.make_network("later", "10.79.0.0/20")
+    try:
+        with deployed(cluster, "elder", 2):
+            for node in cluster.nodes:
+                node.install("later")
+    finally:
+        for node in cluster.nodes:
+            node.install(NETWORK)
+
+
 @pytest.mark.parametrize("families", [(4,), (6,), (4, 6)], ids=["ipv4", "ipv6", "both"])
 def test_pods_have_the_families_of_their_network(cluster: Cluster, families: tuple[int, ...]) -> None:
+    ready = {node.name: transition(cluster, node.name) for node in cluster.nodes}
     name = "only" + "".join(map(str, families))
     prefixes = {4: f"10.7{len(families)}.0.0/20", 6: f"2001:db8:7{len(families)}::/116"}
     cluster.manager.make_network(name, *(prefixes[family] for family in families))
@@ -120,6 +134,7 @@ def test_pods_have_the_families_of_their_network(cluster: Cluster, families: tup
             assert sorted(ip_address(each).version for each in addresses(here)) == list(families)
             assert all(cluster.ping(here, each) for each in addresses(there))
             assert {cluster.curl(here, each) for each in addresses(there)} == {there["metadata"]["name"]}
+            assert {node.name: transition(cluster, node.name) for node in cluster.nodes} == ready
     finally:
         for node in cluster.nodes:
             node.install(NETWORK)

@@ -21,6 +21,7 @@ from uuid import uuid4
 from deploy.demo.processes import Program
 from deploy.kube_build.groups import CNI, CONTAINERD, MULTUS, program
 from fabricmgr.agent import conflist
+from fabricmgr.agent.install import conf_file
 from tests.support import pause
 from tests.support.kube import machine
 from tests.support.kube.control import DIRECT
@@ -185,8 +186,12 @@ class KubeNode(Node):
         flags = [f"--config={config}", f"--kubeconfig={kubeconfig}", f"--hostname-override={self.name}"]
         self.adopt("kubelet", str(program("kubelet")), *flags, f"--node-ip={','.join(self.addresses)}").start()
 
-    def start_proxy(self, kubeconfig: Path) -> None:
-        flags = [f"--kubeconfig={kubeconfig}", f"--hostname-override={self.name}", f"--proxy-mode={self.options.proxy}"]
+    def start_proxy(self, kubeconfig: Path, mode: str = "") -> None:
+        """In a mode, else in the cluster's. A former one of another mode takes its rules away first."""
+        flags = [f"--kubeconfig={kubeconfig}", f"--hostname-override={self.name}", f"--proxy-mode={mode or self.options.proxy}"]
+        if former := self.programs.get("kube-proxy"):
+            former.stop()
+            self.run(str(program("kube-proxy")), *flags, "--cleanup")
         self.adopt("kube-proxy", str(program("kube-proxy")), *flags, f"--cluster-cidr={self.options.ranges(PODS)}", *NO_LIMITS).start()
 
     def adopt(self, name: str, *words: str) -> Program:
@@ -212,9 +217,15 @@ class KubeNode(Node):
         self.install(NETWORK)
 
     def install(self, network: str) -> None:
-        """Make it the network of pods that come from now on."""
+        """Make it the network of pods that come from now on; wait for an agent that runs to have said so to the runtime."""
         done = self.command("install", "--network", network)
         assert done.returncode == 0, done.stderr
+        if self.agent.running is not None:
+            wait_for("the list is the network's", lambda: self.lists() == [conf_file(network)], 20)
+
+    def lists(self) -> list[str]:
+        """The network lists that the runtime sees, by file name; the first one counts."""
+        return sorted(path.name for path in (self.own / "etc/cni/net.d").glob("*.conflist") if not path.name.startswith("."))
 
     def listed(self, name: str, plugins: Sequence[Mapping[str, Any]], network: str = NETWORK) -> Path:
         """A network list of an administrator's own, by its file name: `00-...` comes before the agent's."""
