@@ -115,6 +115,14 @@ def _optional(kind: Kind[T]) -> Kind[T | None]:
     )
 
 
+def _or_never(kind: Kind[T]) -> Kind[T | None]:
+    return Kind(
+        f"{kind.expected}, or never",
+        lambda text: None if text == "never" else kind.parse(text),
+        lambda value: "never" if value is None else kind.show(value),
+    )
+
+
 def _whole(least: int, most: int) -> Kind[int]:
     return Kind(f"a whole number from {least} to {most}", lambda text: _within(int(text), least, most))
 
@@ -208,6 +216,12 @@ class ManagerSettings(Settings):
         "system:serviceaccount:fabricmgr:fabricmgr-agent",
         TEXT,
         "whose pods' tokens make a node of a cluster with an API server; deploy/kubernetes has it",
+    )
+
+    node_grace: timedelta | None = setting(
+        timedelta(minutes=15),
+        _or_never(_lasting("1m", "30d")),
+        "a node whose Node was deleted and whose agent is silent for this long is declared gone; people do that to register them again",
     )
 
     history_retention: timedelta = setting(

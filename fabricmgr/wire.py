@@ -142,6 +142,7 @@ class Hello(Wire, frozen=True, kw_only=True):
     attachments: list[Owned] = []
     addresses: list[str] = []  # of the node itself; the first of each family is its next hop
     interfaces: list[Interface] = []
+    faults: list[str] = []  # of the node's network, in sentences, such as a rule of another's that drops packets of pods
 
 
 class GrantedBlock(Wire, frozen=True, kw_only=True):
@@ -284,7 +285,9 @@ class Announce(Wire, frozen=True, kw_only=True):
 
 
 class Desired(Wire, frozen=True, kw_only=True):
-    """What a node should be. version: opaque; the agent quotes the one it has acted on."""
+    """What a node should be. version: opaque; the agent quotes the one it has acted on.
+
+    looks: when it differs from the one before, the agent holds journal and kernel against each other and says hello again."""
 
     version: str
     node: str
@@ -293,6 +296,7 @@ class Desired(Wire, frozen=True, kw_only=True):
     blocks: list[GrantedBlock]
     routes: list[Route]
     cluster_has_api: bool = False
+    looks: int = 0
     announcements: list[Announce] = []
 
 

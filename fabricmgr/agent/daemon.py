@@ -22,6 +22,7 @@ from fabricmgr.agent.central import Central
 from fabricmgr.agent.flows import PERIOD, Flows
 from fabricmgr.agent.ground import Ground
 from fabricmgr.agent.holdings import Holdings
+from fabricmgr.agent.host import Severity
 from fabricmgr.agent.identity import Identity
 from fabricmgr.agent.journal import Found, Journal, Writable, boot_id, lock
 from fabricmgr.agent.leaving import Leaving
@@ -40,7 +41,7 @@ from fabricmgr.agent.sync import REPORT_GATHER, Sync
 from fabricmgr.agent.telemetry import MetricsPage
 from fabricmgr.agent.verbs import Turns
 from fabricmgr.domain.addresses import Family
-from fabricmgr.domain.errors import FabricError
+from fabricmgr.domain.errors import FabricError, KernelRefused
 from fabricmgr.domain.names import PoolName
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.netlink import conntrack
@@ -106,6 +107,8 @@ class Agent:
         self.supply = Supply(self.holdings, self.manager, Marks(settings.low_mark, settings.high_mark), now)
         self.sync = Sync(self.holdings, self.manager, self.supply, now, self._apply, self.ground.interfaces, found.lost)
         self.sync.busy = self.turns.busy
+        self.sync.faults = self._faults
+        self._looks: int | None = None
         self.readiness = Readiness(self.holdings, self.ground, self.central, now, self._heard, self._journal_trouble)
         parts = Parts(self.kernel, self.holdings, self.ground, self.central, self.leaving, self.readiness, self.turns)
         self.operations = Operations(parts, now, self.manager.url)
@@ -158,8 +161,16 @@ class Agent:
 
     async def _apply(self, desired: Desired) -> None:
         await self.ground.apply(desired)
+        await self._look_again(desired.looks)
         self.loops["supply"].wake()
         self.loops["conflist"].wake()
+
+    async def _look_again(self, looks: int) -> None:
+        """The manager doubts what it knows of our attachments: what journal and kernel say now counts. A start has just looked."""
+        before, self._looks = self._looks, looks
+        if before is not None and looks != before:
+            await self.reconcile.once()
+            self._must_greet()
 
     def clock(self) -> datetime:
         return now()
@@ -188,9 +199,16 @@ class Agent:
     async def _ground(self) -> Outcome:
         """The manager hears of another address of this node too: it is where others send our pods' packets."""
         outcome = await self.ground.once()
-        if self.sync.greeted and self.ground.interfaces() != self.sync.told_interfaces:
+        if self.sync.greeted and (self.ground.interfaces() != self.sync.told_interfaces or self._faults() != self.sync.told_faults):
             self._must_greet()
         return outcome
+
+    def _faults(self) -> list[str]:
+        """What makes pods' packets be lost here, in sentences: such a node is to get no more of them."""
+        try:
+            return [each.sentence for each in self.ground.findings(None, "") if each.severity is Severity.FAULT]
+        except KernelRefused as refused:
+            return [sentence(refused)]
 
     async def _conflist(self) -> Outcome:
         """The runtime learns of a network when it can be served, and keeps it from then on."""

@@ -54,6 +54,9 @@ class Sync:
         self._routes_due = clock()
         self.acted_on = ""
         self.busy: Callable[[Key], bool] = lambda key: False
+        self.faults: Callable[[], list[str]] = list
+        self.told_faults: list[str] = []
+        self._told_free: dict[str, int] | None = None
         self._holdings = holdings
         self._manager = manager
         self._supply = supply
@@ -89,6 +92,7 @@ class Sync:
         """All that the journal and the kernel say."""
         state = self._holdings.state
         self.told_interfaces = interfaces = self._interfaces()
+        self.told_faults = faults = self.faults()
         addresses = [address.partition("/")[0] for each in interfaces for address in each.addresses]
         return Hello(
             life=self.life,
@@ -102,6 +106,7 @@ class Sync:
             attachments=[owned for each in state.attachments.values() if (owned := told(each)) is not None],
             addresses=first_of_each_family(addresses),
             interfaces=interfaces,
+            faults=faults,
         )
 
     def welcomed(self, welcome: Welcome) -> None:
@@ -140,7 +145,7 @@ class Sync:
         state = self._holdings.state
         if not self.greeted:
             return Outcome.again(AGAIN, "hello comes first")
-        if not state.unreported:
+        if not state.unreported and (state.sending is None and self.free() == self._told_free):
             return Outcome.done("all is reported")
         if state.sending is None:
             self._write(Sending(number=state.number + 1, count=min(len(state.unreported), MAX_REPORT_CHANGES)))
@@ -166,6 +171,7 @@ class Sync:
             free=self.free(),
         )
         answer = await self._manager.report(batch)
+        self._told_free = batch.free
         # A hello in between may have settled this very batch.
         if state.sending == sending and answer.number >= sending.number:
             self._write(Acked(number=sending.number, count=sending.count, mark=answer.mark))

@@ -24,7 +24,9 @@ class NodeCreate(Model):
 
 
 class NodeView(View):
-    """free: addresses in its blocks by network/family, as its agent said. report_age_ms: how far our copy of its addresses trailed then."""
+    """free: addresses in its blocks by network/family, as its agent said. report_age_ms: how far our copy of its addresses trailed then.
+
+    faults: what its agent finds wrong with the node's network."""
 
     name: str
     cluster: str
@@ -42,6 +44,7 @@ class NodeView(View):
     created_at: datetime
     gone_at: datetime | None
     version: int
+    faults: list[str]
 
     @classmethod
     def of(cls, found: Node) -> "NodeView":
@@ -137,4 +140,5 @@ def _fields(found: Node) -> dict[str, Any]:
         "labels": dict(found.labels),
         "interfaces": [dict(each) for each in found.interfaces],
         "free": dict(found.free),
+        "faults": list(found.faults),
     }

@@ -28,7 +28,9 @@ class NodeState(Enum):
 
 @dataclass(frozen=True)
 class Node:
-    """report_age_ms: of the oldest change its agent had not reported when it last spoke. free: by network/family, as its agent says."""
+    """report_age_ms: of the oldest change its agent had not reported when it last spoke. free: by network/family, as its agent says.
+
+    faults: what it finds wrong with the node's network, in sentences."""
 
     id: int
     cluster: ClusterName
@@ -47,6 +49,7 @@ class Node:
     created_at: datetime
     gone_at: datetime | None
     version: int
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from fabricmgr.store.tx import Tx
 from fabricmgr.store.writer_allocate import Want
 from fabricmgr.store.writer_report import ReportedChange, Spot
 
+MOST_FAULTS, LONGEST_FAULT = 16, 300  # that are kept of what an agent finds wrong
+
 
 @dataclass
 class _Findings:
@@ -77,7 +79,8 @@ def _check(node: NodePrincipal, said: wire.Hello, before: Life | None, seen_at: 
 async def _describe(tx: Tx, node: NodePrincipal, said: wire.Hello, now: datetime) -> None:
     addresses = [parse_address(each) for each in said.addresses]
     interfaces = [msgspec.to_builtins(each) for each in said.interfaces]
-    await claims.describe(tx, node.node_id, said.agent_version, addresses, interfaces, now)
+    faults = [each[:LONGEST_FAULT] for each in said.faults[:MOST_FAULTS]]
+    await claims.describe(tx, node.node_id, said.agent_version, addresses, interfaces, faults, now)
     tx.wake()  # the way to its blocks may be another one now
 
 

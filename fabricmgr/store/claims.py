@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, DateTime, Integer, Row, TextClause, bindparam, text
+from sqlalchemy import ARRAY, DateTime, Integer, Row, Text, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import CIDR, INET, JSONB
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.types import TypeEngine
@@ -33,6 +33,7 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "owners": ARRAY(UUID_TYPE),
     "addresses": ARRAY(INET),
     "interfaces": JSONB(),
+    "faults": ARRAY(Text),
 }
 
 
@@ -101,7 +102,8 @@ async def begin_life(tx: Tx, node_id: int, life: Life, now: datetime) -> None:
 
 _SEEN = _sql("update node set seen_at = :now where id = :id")
 _DESCRIBE = _sql("""
-    update node set seen_at = :now, agent_version = :version, addresses = :addresses, interfaces = :interfaces where id = :id
+    update node set seen_at = :now, agent_version = :version, addresses = :addresses, interfaces = :interfaces, faults = :faults
+    where id = :id
 """)
 
 
@@ -109,9 +111,11 @@ async def seen(tx: Tx, node_id: int, now: datetime) -> None:
     await tx.change(_SEEN, {"id": node_id, "now": now})
 
 
-async def describe(tx: Tx, node_id: int, version: str, addresses: Sequence[Address], interfaces: Json, now: datetime) -> None:
+async def describe(
+    tx: Tx, node_id: int, version: str, addresses: Sequence[Address], interfaces: Json, faults: Sequence[str], now: datetime
+) -> None:
     """What an agent says of its node."""
-    about = {"version": version, "addresses": list(addresses), "interfaces": interfaces}
+    about = {"version": version, "addresses": list(addresses), "interfaces": interfaces, "faults": list(faults)}
     await tx.change(_DESCRIBE, {"id": node_id, "now": now} | about)
 
 

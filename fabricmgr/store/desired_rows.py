@@ -18,6 +18,7 @@ class NodePlace:
     id: int
     name: NodeName
     addresses: tuple[Address, ...]
+    looks: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class Single:
     cidr: Prefix
 
 
-_NODES = text("select id, name, addresses from node where cluster_id = :cluster and state <> 'gone'").bindparams(bindparam("cluster"))
+_NODES = text("select id, name, addresses, looks from node where cluster_id = :cluster and state <> 'gone'").bindparams(
+    bindparam("cluster")
+)
 _BLOCKS = text(
     """
     select b.node_id, q.name as pool, b.prefix_id, b.cidr, b.state, b.claim, b.generation, b.rested_at, q.cooldown
@@ -76,7 +79,7 @@ _SINGLES = text(
 
 async def nodes(tx: Tx, cluster_id: int) -> list[NodePlace]:
     """Those that are not gone."""
-    return [NodePlace(row.id, NodeName(row.name), tuple(row.addresses)) for row in await tx.all(_NODES, {"cluster": cluster_id})]
+    return [NodePlace(row.id, NodeName(row.name), tuple(row.addresses), row.looks) for row in await tx.all(_NODES, {"cluster": cluster_id})]
 
 
 async def blocks(tx: Tx, cluster_id: int) -> list[HeldBlock]:

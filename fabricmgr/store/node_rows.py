@@ -1,6 +1,6 @@
 """Rows of nodes, their tokens and certificates."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,6 +49,7 @@ def _node(row: Row[Any]) -> Node:
         created_at=row.created_at,
         gone_at=row.gone_at,
         version=row.version,
+        faults=tuple(row.faults),
     )
 
 
@@ -75,6 +76,11 @@ async def by_id(tx: Tx, node_id: int, *, lock: bool = False) -> Node:
     return _node(row)
 
 
+async def of_cluster(tx: Tx, cluster_id: int) -> list[Node]:
+    """All of it, by name."""
+    return [_node(row) for row in await tx.all(_NODES.where(node.c.cluster_id == cluster_id).order_by(node.c.name))]
+
+
 async def page(tx: Tx, in_cluster: ClusterName | None, wanted: Page) -> Paged[Node]:
     """By cluster and name."""
     asked = _NODES.order_by(cluster.c.name, node.c.name).limit(wanted.limit + 1)
@@ -84,6 +90,11 @@ async def page(tx: Tx, in_cluster: ClusterName | None, wanted: Page) -> Paged[No
         before, _, name = wanted.after.partition("/")
         asked = asked.where(tuple_(cluster.c.name, node.c.name) > tuple_(before, name))
     return wanted.cut([_node(row) for row in await tx.all(asked)], lambda each: f"{each.cluster}/{each.name}")
+
+
+async def look_again(tx: Tx, node_ids: Iterable[int]) -> int:
+    """Their agents are to hold journal and kernel against each other, and say what they find. Gives back how many there are."""
+    return await tx.change(node.update().where(node.c.id.in_([*node_ids]), node.c.state != "gone").values(looks=node.c.looks + 1))
 
 
 async def insert(tx: Tx, cluster_id: int, name: NodeName, now: datetime) -> None:

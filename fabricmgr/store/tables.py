@@ -184,6 +184,8 @@ node = Table(
     _time("created_at"),
     _time("gone_at", nullable=True),
     _version(),
+    Column("looks", Integer, nullable=False, server_default=text("0")),
+    Column("faults", ARRAY(Text), nullable=False, server_default="{}"),
     UniqueConstraint("cluster_id", "name"),
 )
 token = Table(

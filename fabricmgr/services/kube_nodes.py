@@ -1,0 +1,162 @@
+"""Nodes of a cluster's API beside ours: which are the same machine, what happens to them, and how many addresses each has left."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+
+from fabricmgr.domain import kube_node, machine
+from fabricmgr.domain.addresses import Address
+from fabricmgr.domain.kube import KubeNode
+from fabricmgr.domain.kube_node import Agent, Memory, Rules, Seen
+from fabricmgr.domain.machine import Machine
+from fabricmgr.domain.names import ClusterName
+from fabricmgr.domain.network import Decide, Network
+from fabricmgr.domain.node import Node, NodeState
+from fabricmgr.domain.pool import Usage
+from fabricmgr.services import nodes, pools
+from fabricmgr.store import network_rows, node_rows, pool_rows, pressure, workload_rows
+from fabricmgr.store.tx import Tx
+from fabricmgr.store.workload_rows import Key
+
+KIND = "Node"
+POLICY = "policy: its Node was deleted and its agent has been silent"
+
+
+@dataclass(frozen=True)
+class Matched:
+    """node: ours, None where no machine of ours is it. reason: why, or what is doubtful."""
+
+    node: Node | None
+    reason: str
+
+
+def match(shown: KubeNode, ours: Sequence[Node]) -> Matched:
+    """Which of our nodes a Node of the API is."""
+    wanted = Machine(uuid=shown.system_uuid, addresses=frozenset(shown.addresses), name=shown.name)
+    place, reason = machine.find(wanted, [_machine(each) for each in ours])
+    return Matched(None if place is None else ours[place], reason)
+
+
+def _machine(node: Node) -> Machine:
+    macs = frozenset(str(each.get("mac", "")) for each in node.interfaces)
+    return Machine(uuid=node.system_uuid, macs=macs, addresses=frozenset(node.addresses) | _interface_addresses(node), name=node.name)
+
+
+def _interface_addresses(node: Node) -> set[Address]:
+    found = set()
+    for each in node.interfaces:
+        listed = each.get("addresses")
+        for text in listed if isinstance(listed, list) else ():
+            with suppress(ValueError):
+                found.add(ip_address(str(text).partition("/")[0]))
+    return {each for each in found if not each.is_link_local and not each.is_loopback}
+
+
+def unmatched(shown: Iterable[KubeNode], ours: Sequence[Node]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Nodes of the API that none of ours is, with what is doubtful; and those of ours that the API does not show."""
+    found = [(each.name, match(each, ours)) for each in shown]
+    known = {matched.node.name for _, matched in found if matched.node is not None}
+    alive = [str(each.name) for each in ours if each.state is not NodeState.GONE and each.name not in known]
+    return [(name, matched.reason) for name, matched in found if matched.node is None], alive
+
+
+@dataclass(frozen=True)
+class Observed:
+    """again: when to look once more. system: our node that it is, if any. doubt: why none is."""
+
+    again: datetime | None
+    system: str | None
+    doubt: str
+
+
+async def observe(
+    tx: Tx, cluster_id: int, cluster: ClusterName, name: str, shown: KubeNode | None, seen: Seen | None, rules: Rules
+) -> Observed:
+    """Tell what happened to a Node since it was seen last; give its node of ours up when it is gone. Its labels are ours then too."""
+    key = Key(KIND, "", name)
+    state = await workload_rows.find(tx, cluster_id, key)
+    memory = None if state is None else Memory.from_json(state)
+    ours = await node_rows.of_cluster(tx, cluster_id)
+    matched = match(shown, ours) if shown is not None else Matched(_remembered(state, ours, name), "")
+    node = matched.node
+    agent = None if node is None else Agent(node.name, node.seen_at, node.state is NodeState.GONE)
+    found = kube_node.look(cluster, name, memory, seen, agent, rules)
+    for event in found.events:
+        tx.emit(event)
+    if found.memory is None:
+        await workload_rows.delete(tx, cluster_id, key)
+    elif found.memory != memory or (node is not None and state is not None and state.get("system") != node.name):
+        told = {**found.memory.to_json(), "system": "" if node is None else node.name}
+        await workload_rows.put(tx, cluster_id, key, found.memory.uid, told, rules.now)
+    if found.gone and node is not None:
+        await nodes.declare_gone(tx, cluster, node.name, POLICY, rules.now, POLICY)
+    if node is not None and shown is not None and dict(node.labels) != dict(shown.labels):
+        await node_rows.change(tx, node.id, {"labels": dict(shown.labels)})
+    return Observed(found.again, None if node is None else node.name, "" if node is not None else matched.reason)
+
+
+def _remembered(state: Mapping[str, object] | None, ours: Sequence[Node], name: str) -> Node | None:
+    """A deleted Node says nothing of its machine any more: the one that it was."""
+    system = (state or {}).get("system") or name
+    return next((each for each in ours if each.name == system), None)
+
+
+# --- headroom --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """free: pods that the node could take, by the family that has fewest. exhausted: families of networks without any, such as podnet/4.
+    faults: what its agent found wrong with the node's network, in sentences."""
+
+    free: int
+    exhausted: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+async def headroom(tx: Tx, cluster_id: int, cluster: ClusterName, now: datetime) -> dict[str, Headroom]:
+    """By the name of our node, for those whose agents said what they have."""
+    networks = await network_rows.of_cluster(tx, cluster_id)
+    pressed = frozenset(await pressure.pressed(tx, cluster, now))
+    families = await _families(tx, networks, now)
+    return {
+        each.name: room
+        for each in await node_rows.of_cluster(tx, cluster_id)
+        if each.state in (NodeState.ENROLLED, NodeState.SUSPECT) and (room := _headroom(each, networks, pressed, families)) is not None
+    }
+
+
+async def _families(tx: Tx, networks: Iterable[Network], now: datetime) -> dict[tuple[str, int], Usage]:
+    """How each pool stands, by name and family."""
+    found = {}
+    for pool in (await pool_rows.of_names(tx, {name for each in networks for name in each.pools})).values():
+        for usage in await pools.usage_of(tx, pool, now):
+            found[(str(pool.name), usage.family.value)] = usage
+    return found
+
+
+def _headroom(
+    node: Node, networks: Iterable[Network], pressed: frozenset[str], families: Mapping[tuple[str, int], Usage]
+) -> Headroom | None:
+    rooms: dict[str, int] = {}
+    for network in networks:
+        for family in network.families:
+            room = _room(node, network, family.value, pressed, families)
+            if room is not None:
+                rooms[f"{network.name}/{family.value}"] = room
+    if not rooms:
+        return None
+    return Headroom(min(rooms.values()), tuple(sorted(place for place, room in rooms.items() if room <= 0)), node.faults)
+
+
+def _room(node: Node, network: Network, family: int, pressed: frozenset[str], families: Mapping[tuple[str, int], Usage]) -> int | None:
+    """In its blocks, and in pools that it may still claim of or be given addresses of. None where its agent has not said yet."""
+    open_pools = [name for name in network.pools if (name, family) in families]
+    if network.decide is Decide.MANAGER:
+        return sum(families[(name, family)].free for name in open_pools)
+    said = node.free.get(f"{network.name}/{family}")
+    if said is None:
+        return None
+    return int(said) + sum(families[(name, family)].free for name in open_pools if name not in pressed)
