@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import secrets
 import signal
 import socket
@@ -16,9 +17,14 @@ from fabricmgr.app.messages import Database as DatabaseOrder
 from fabricmgr.app.messages import Failed, Prepared, Serving, Waiting
 from fabricmgr.app.refusal import Refusal
 from fabricmgr.controllers import deliveries, identities, liveness, logins, retention, sweep, tasks, thresholds
+from fabricmgr.controllers.cluster_view import ClusterView, Part, Parts
 from fabricmgr.controllers.deliveries import Deliveries, Post
+from fabricmgr.controllers.following import Following, Means
+from fabricmgr.controllers.kube_nodes import KubeNodes
+from fabricmgr.controllers.kube_rows import KubeRows
 from fabricmgr.controllers.leader import Duty, Leader
 from fabricmgr.controllers.outbox import positioning
+from fabricmgr.controllers.workloads import Workloads
 from fabricmgr.domain.errors import DatabaseUnavailable, FabricError
 from fabricmgr.domain.events import ManagerStarted, ManagerStopping
 from fabricmgr.loop import Loop, Outcome
@@ -49,6 +55,15 @@ def _post(settings: ManagerSettings) -> Post:
     return Post(Outbound(settings.outbound_allow), authority.sealer_of(settings), authorities)
 
 
+def _parts(settings: ManagerSettings) -> Parts:
+    """What is done for each cluster that has an API server."""
+
+    def made(view: ClusterView) -> list[Part]:
+        return [KubeRows(view), Workloads(view), KubeNodes(view, settings.node_grace)]
+
+    return made
+
+
 def duties(database: Database, settings: ManagerSettings) -> Callable[[Leading], Sequence[Duty]]:
     """What the leader does."""
 
@@ -56,11 +71,14 @@ def duties(database: Database, settings: ManagerSettings) -> Callable[[Leading],
         return Loop(name, lambda: once(clock()), period)
 
     post = _post(settings)
+    dial = Outbound(settings.outbound_allow).address
+    following = Means(database, authority.sealer_of(settings), dial, clock, random.random, _parts(settings))
 
     def made(leading: Leading) -> list[Duty]:
         return [
             positioning(leading),
             Deliveries(database, post, clock, leading),
+            Following(following, leading),
             loop("streams' subscriptions", partial(deliveries.sweep, database, UNSEEN), deliveries.SWEEP_PERIOD),
             loop("history months", partial(retention.make_months, database), retention.PERIOD),
             loop("retention", partial(retention.cut, database, settings), retention.PERIOD),
