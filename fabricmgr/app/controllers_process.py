@@ -21,6 +21,7 @@ from fabricmgr.controllers.cluster_view import ClusterView, Part, Parts
 from fabricmgr.controllers.deliveries import Deliveries, Post
 from fabricmgr.controllers.following import Following, Means
 from fabricmgr.controllers.kube_nodes import KubeNodes
+from fabricmgr.controllers.kube_pods import KubePods
 from fabricmgr.controllers.kube_rows import KubeRows
 from fabricmgr.controllers.leader import Duty, Leader
 from fabricmgr.controllers.outbox import positioning
@@ -59,7 +60,8 @@ def _parts(settings: ManagerSettings) -> Parts:
     """What is done for each cluster that has an API server."""
 
     def made(view: ClusterView) -> list[Part]:
-        return [KubeRows(view), Workloads(view), KubeNodes(view, settings.node_grace)]
+        rows = KubeRows(view)
+        return [rows, Workloads(view), KubeNodes(view, settings.node_grace), KubePods(view, rows.whole)]
 
     return made
 

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol, TypeVar, cast
 
 from fabricmgr.domain.errors import ApiRefused
 from fabricmgr.kube.client import Client
+from fabricmgr.kube.kube_events import KubeEvents
 from fabricmgr.kube.objects import Kind, View
 from fabricmgr.kube.reflector import Change, Reflector
 from fabricmgr.store.api_rows import ApiRow
@@ -15,6 +17,7 @@ from fabricmgr.store.tx import Database
 
 V = TypeVar("V", bound=View)
 
+INSTANCE = "manager"  # of whoever says a KubeEvent
 REFUSAL = 0.1  # seconds between looks whether a list is refused rather than under way
 
 
@@ -34,6 +37,11 @@ class ClusterView:
     began: datetime
     first: bool
     settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @cached_property
+    def events(self) -> KubeEvents:
+        """What `kubectl describe` shows of ours: counted over all parts."""
+        return KubeEvents(self.client, INSTANCE, self.clock)
 
     @property
     def cluster_id(self) -> int:

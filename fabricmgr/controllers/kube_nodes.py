@@ -128,6 +128,7 @@ class KubeNodes:
         changed = node_marks.tainted(node, NO_ADDRESSES) != exhausted
         if changed:
             await node_marks.taint(self._view.client, node.name, NO_ADDRESSES, on=exhausted)
+            await self._say(node, room)
         if node_marks.tainted(node, DEGRADED) != bool(room.faults):
             await node_marks.taint(self._view.client, node.name, DEGRADED, on=bool(room.faults))
             changed = True
@@ -136,6 +137,13 @@ class KubeNodes:
             self._shown[node.name] = Shown(room.free, self._view.clock())
             changed = True
         return changed
+
+    async def _say(self, node: Node, room: Headroom) -> None:
+        if room.exhausted:
+            message = f"No free address is left for pods here ({', '.join(room.exhausted)}): no further pod is sent to this node."
+            await self._view.events.say(NODES, node, "NoFreeAddresses", message, warning=True)
+        else:
+            await self._view.events.say(NODES, node, "FreeAddresses", "Addresses are free for pods again.")
 
     def _worth_it(self, node: Node, free: int) -> bool:
         """Each write wakes everybody who watches Nodes: a number that changed by less than a tenth waits."""

@@ -1,19 +1,18 @@
 """Nodes, namespaces and pods of a cluster as rows: what changed within a moment is one statement for each kind."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import ip_address
 from typing import Any
 
 from fabricmgr.controllers.cluster_view import ClusterView
-from fabricmgr.domain.addresses import Address
-from fabricmgr.domain.kube import KubeNamespace, KubeNode, KubePod, kept_annotations
 from fabricmgr.kube.objects import Kind
 from fabricmgr.kube.reflector import Change
-from fabricmgr.kube.views import NAMESPACES, NODES, PODS, Namespace, Node, Pod
+from fabricmgr.kube.views import NAMESPACES, NODES, PODS
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.services import selecting
+from fabricmgr.services.kube_shown import namespace_of, node_of, pod_of
 from fabricmgr.store import kube_rows
 from fabricmgr.store.tx import Tx
 
@@ -37,7 +36,7 @@ class Dirty:
 
 
 class KubeRows:
-    """A part of following. wake: called after rows were written, for whoever reads them."""
+    """A part of following. written: called after rows were. whole: set once rows say all that the API server shows."""
 
     name = "rows"
     kinds: Sequence[Kind[Any]] = (NODES, NAMESPACES, PODS)
@@ -47,6 +46,7 @@ class KubeRows:
         self._written = written
         self._dirty = {kind.name: Dirty() for kind in self.kinds}
         self._whole: set[str] = set()
+        self.whole = asyncio.Event()
         self._loop = Loop(f"{self.name} of {view.cluster}", self.look, PERIOD, view.chance)
 
     def changed(self, kind: Kind[Any], change: Change[Any]) -> None:
@@ -76,6 +76,8 @@ class KubeRows:
         whole, self._whole = self._whole, set()
         await self._view.database.run(partial(self._write, taken, missing))
         self._whole = whole | {kind.name for kind in missing}
+        if len(self._whole) == len(self.kinds):
+            self.whole.set()
         self._written()
         return any(dirty.written for dirty in self._dirty.values())
 
@@ -107,42 +109,3 @@ class KubeRows:
 
 
 _TABLES = {NODES.name: "kube_node", NAMESPACES.name: "kube_namespace", PODS.name: "kube_pod"}
-
-
-def node_of(found: Node) -> KubeNode:
-    addresses = _addresses(each.address for each in found.status.addresses or () if each.type == "InternalIP")
-    uuid = found.status.node_info.system_uuid
-    return KubeNode(found.name, found.uid, uuid, dict(found.labels), addresses, found.ready, found.spec.provider_id)
-
-
-def namespace_of(found: Namespace) -> KubeNamespace:
-    return KubeNamespace(found.name, found.uid, dict(found.labels), dict(found.annotations))
-
-
-def pod_of(found: Pod) -> KubePod:
-    owner = found.metadata.owner
-    return KubePod(
-        namespace=found.namespace,
-        name=found.name,
-        uid=found.uid,
-        node=found.spec.node_name,
-        labels=dict(found.labels),
-        annotations=kept_annotations(found.annotations),
-        owner_kind=owner.kind if owner else "",
-        owner_name=owner.name if owner else "",
-        host_network=found.spec.host_network,
-        phase=found.status.phase,
-        addresses=_addresses(found.addresses),
-        deleting=found.metadata.deleting,
-    )
-
-
-def _addresses(texts: Any) -> tuple[Address, ...]:
-    """What is no address is passed over: a server of tomorrow may write what we do not know."""
-    found = []
-    for text in texts:
-        try:
-            found.append(ip_address(text))
-        except ValueError:
-            continue
-    return tuple(found)

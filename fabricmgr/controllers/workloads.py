@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from fabricmgr.controllers.cluster_view import ClusterView
-from fabricmgr.domain.workload import DEADLINE, EXCEEDED, Obstacle, Place, Seen, obstacles
+from fabricmgr.domain.events import DomainEvent, WorkloadUnschedulable
+from fabricmgr.domain.workload import ADDRESSES, DEADLINE, EXCEEDED, Obstacle, Place, Seen, obstacles
 from fabricmgr.kube.objects import Condition, Kind
 from fabricmgr.kube.queue import Queue
 from fabricmgr.kube.reflector import Change
@@ -126,10 +127,19 @@ class Workloads:
             return Outcome.done("gone")
         now = self._view.clock()
         observed = partial(workloads.observe, cluster_id=self._view.cluster_id, place=self._place(key), seen=seen, now=now)
-        _, again = await self._view.database.run(observed)
+        told, again = await self._view.database.run(observed)
+        await self._say(key, told)
         if again is not None:
             self._queue.add_within(key, max(0.1, (again - now).total_seconds()))
         return Outcome.done("told")
+
+    async def _say(self, key: Key, told: Iterable[DomainEvent]) -> None:
+        """At the object, where only we can say it: the scheduler knows of no addresses."""
+        found = self._view.copy(_KINDS[key.kind]).find(key.name, key.namespace)
+        for event in told:
+            if found is not None and isinstance(event, WorkloadUnschedulable) and event.resource == ADDRESSES:
+                message = f"{event.pods} pods wait: no node has a free address for them."
+                await self._view.events.say(_KINDS[key.kind], found, "NoAddresses", message, warning=True)
 
 
 def unschedulable(pod: Pod) -> str | None:

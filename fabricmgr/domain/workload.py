@@ -29,7 +29,8 @@ DEADLINE = timedelta(seconds=600)  # of a rollout, where its author named none
 EXCEEDED = "ProgressDeadlineExceeded"
 _INSUFFICIENT = re.compile(r"Insufficient ([\w./-]+)")
 _TAINT = re.compile(r"taint(?:s|\(s\))? \{([^:}]+)")
-OURS = {"fabricmgr.io/no-addresses": "fabricmgr.io/addresses"}
+ADDRESSES = "fabricmgr.io/addresses"  # as a resource that nodes have too little of
+OURS = {"fabricmgr.io/no-addresses": ADDRESSES}
 
 
 class Rollout(Enum):
