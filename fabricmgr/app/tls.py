@@ -19,6 +19,7 @@ from fabricmgr.settings import ManagerSettings
 
 RENEW_BEFORE = SERVER_LIFETIME / 4
 EARLY_LIFETIME = timedelta(days=1)
+NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, for which Python has no name
 
 
 def own_file(settings: ManagerSettings) -> Path:
@@ -138,8 +139,11 @@ def _fresh() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    # A node shows its certificate, a person has none.
+    # A node shows its certificate, a person may.
     context.verify_mode = ssl.CERT_OPTIONAL
+    # An account's own certificate, or a CA below another one, is believed without what stands above it; and what has ended is told so
+    # by an answer (401), which a broken handshake could not do: who asks looks at the times.
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
     return context
 
 
@@ -150,7 +154,8 @@ class Identity:
     def __init__(self, settings: ManagerSettings) -> None:
         self._settings = settings
         self._loaded: tuple[Path, int, int] | None = None
-        self._trusted: list[str] = []
+        self._ours = ""
+        self._trusted: tuple[str, ...] = ()
         self._current: ssl.SSLContext | None = None
         self.context = _fresh()
         self.context.sni_callback = self._choose
@@ -194,8 +199,9 @@ class Identity:
     def _use(self, certificate: Path, key: Path) -> None:
         context = _fresh()
         context.load_cert_chain(certificate, key)
-        for each in self._trusted:
-            context.load_verify_locations(cadata=each)
+        for each in (self._ours, *self._trusted):
+            if each:
+                context.load_verify_locations(cadata=each)
         self._current = context
 
     def _choose(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
@@ -204,11 +210,21 @@ class Identity:
         if self._current is not None:
             connection.context = self._current
 
-    def trust(self, authorities: str) -> None:
-        """Believe client certificates of these CAs (PEM). Those believed before stay so until the process ends."""
-        self._trusted.append(authorities)
+    def trust(self, ours: str) -> None:
+        """Believe certificates of our own CAs (PEM): nodes'. Those believed before stay so until the process ends."""
+        self._ours += ours
         for context in (self.context, *([self._current] if self._current else [])):
-            context.load_verify_locations(cadata=authorities)
+            context.load_verify_locations(cadata=ours)
+
+    def trust_clients(self, trusted: Sequence[str]) -> None:
+        """Believe certificates of these CAs, and these certificates (PEM), beside those of our own CAs, in handshakes from now on.
+
+        Whom one stands for is looked up at each request, so that connections there are need not end when one goes."""
+        if tuple(trusted) == self._trusted:
+            return
+        self._trusted = tuple(trusted)
+        if self._loaded is not None:
+            self._use(*files(self._settings))
 
     def _load_early(self, now: datetime) -> None:
         certificate, key = new_authority("fabricmgr starts", now)

@@ -1,6 +1,7 @@
 """A web worker: answers from its first moment on, works as soon as the database is prepared, and ends in order on SIGTERM."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ from fabricmgr.app.messages import Database, Serving, Wait
 from fabricmgr.app.presence import Seat
 from fabricmgr.domain.errors import DatabaseUnavailable
 from fabricmgr.loop import Loop, Outcome
+from fabricmgr.services import client_certificates
 from fabricmgr.web.protocol import ENDED, loop_name
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class Worker:
         self._identity = tls.Identity(self._settings)
         self._stopping = asyncio.Event()
         self._assembled: Assembled | None = None
+        self._trust_version = 0
 
     async def run(self) -> None:
         """Until SIGTERM."""
@@ -51,8 +54,9 @@ class Worker:
         servers = self._servers()
         tasks = [asyncio.create_task(serving.run(server, descriptor)) for server, descriptor in servers]
         certificate = Loop("certificate", self._refresh, CERTIFICATE_PERIOD)
+        believed = Loop("client certificates", self._believe, CERTIFICATE_PERIOD)
         given_back = Loop("memory", Memory(lambda: ENDED.count, trimmer()).once, memory.PERIOD)
-        others = [asyncio.create_task(run()) for run in (self._obey, certificate.run, given_back.run)]
+        others = [asyncio.create_task(run()) for run in (self._obey, certificate.run, believed.run, given_back.run)]
         stopped = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopped, *tasks, *others], return_when=asyncio.FIRST_COMPLETED)
         await self._end([server for server, _ in servers], tasks, others)
@@ -80,6 +84,8 @@ class Worker:
         assembled = self._assembled = await self._build(url)
         self._identity.trust(assembled.authorities)
         self._identity.refresh()
+        with contextlib.suppress(DatabaseUnavailable):  # the loop tries again
+            await self._believe()
         self._front.waits = self._metrics.waits = ""
         self._front.app, self._metrics.app = assembled.manager.app, assembled.manager.metrics_app
         self._inside.report(Serving(f"{loop_name()} and httptools"))
@@ -104,6 +110,17 @@ class Worker:
     async def _refresh(self) -> Outcome:
         self._identity.refresh()
         return Outcome.done("the newest certificate is in use")
+
+    async def _believe(self) -> Outcome:
+        """Handshakes believe the client certificates that the database says, whichever worker or manager was told."""
+        if self._assembled is None:
+            return Outcome.done("nothing is known yet")
+        async with self._assembled.stores.database.read() as tx:
+            if await client_certificates.trust_version(tx) == self._trust_version:
+                return Outcome.done("what is trusted has not changed")
+            self._trust_version, trusted = await client_certificates.trusted(tx)
+        self._identity.trust_clients(trusted)
+        return Outcome.done(f"{len(trusted)} certificates of others are trusted")
 
     async def _end(self, servers: list[serving.Serving], tasks: list["asyncio.Task[None]"], others: list["asyncio.Task[None]"]) -> None:
         """Long polls end first, then requests in flight, then what they worked with."""

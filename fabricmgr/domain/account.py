@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
@@ -127,15 +128,51 @@ class Lockout:
     wait: timedelta = timedelta(seconds=30)
 
 
+class CertificateMapping(StrEnum):
+    """What of a certificate by a trusted CA names its account; in Redfish's words. WHOLE: nothing does, the certificate itself is known."""
+
+    WHOLE = "Whole"
+    COMMON_NAME = "CommonName"
+    USER_PRINCIPAL_NAME = "UserPrincipalName"
+
+
+@dataclass(frozen=True)
+class ClientLogin:
+    """Whether accounts log in by client certificate, and how one is found."""
+
+    enabled: bool
+    mapping: CertificateMapping
+    version: int
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """A certificate that is kept: of a CA, or of the account that is named. fingerprint: SHA-256 of the DER, hex, which is its id."""
+
+    fingerprint: str
+    pem: str
+    created_at: datetime
+    account: str = ""
+
+
+@dataclass(frozen=True)
+class Presented:
+    """A client certificate whose key TLS has seen proven. fingerprint: SHA-256 of the DER, hex."""
+
+    fingerprint: str
+    pem: str
+
+
 @dataclass(frozen=True)
 class AccountPrincipal:
-    """An account that was recognised. session: None where it came with its password."""
+    """An account that was recognised. session: None where it came with its password, or by a certificate with this SHA-256 (hex)."""
 
     account_id: int
     name: str
     role: Role
     must_change: bool
     session: UUID | None = None
+    certificate: str = ""
 
     @property
     def privileges(self) -> frozenset[str]:

@@ -394,6 +394,40 @@ class AccountLockedOut(DomainEvent):
 
 
 @dataclass(frozen=True)
+class AccountCertificateAdded(DomainEvent):
+    """certificate: its SHA-256, hex; here and below."""
+
+    account: str
+    certificate: str
+    by: str
+
+
+@dataclass(frozen=True)
+class AccountCertificateRemoved(DomainEvent):
+    account: str
+    certificate: str
+    by: str
+
+
+@dataclass(frozen=True)
+class ClientAuthorityAdded(DomainEvent):
+    certificate: str
+    by: str
+
+
+@dataclass(frozen=True)
+class ClientAuthorityRemoved(DomainEvent):
+    certificate: str
+    by: str
+
+
+@dataclass(frozen=True)
+class ClientLoginChanged(DomainEvent):
+    changed: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True)
 class ManagerChanged(DomainEvent):
     manager: UUID
     changed: tuple[str, ...]

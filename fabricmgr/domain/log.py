@@ -21,7 +21,9 @@ def severity_of(status: int) -> Severity:
 
 @dataclass(frozen=True)
 class Audited:
-    """A request that changed something or was denied; `repeated` of them, alike. reason: why it was refused, "" where it was not."""
+    """A request that changed something or was denied; `repeated` of them, alike. reason: why it was refused, "" where it was not.
+
+    certificate: SHA-256 (hex) of the client certificate by which the account came, "" where it came by other means."""
 
     id: int
     at: datetime
@@ -32,6 +34,7 @@ class Audited:
     status: int
     repeated: int
     reason: str = ""
+    certificate: str = ""
 
     @property
     def severity(self) -> Severity:

@@ -13,7 +13,9 @@ from fabricmgr.domain.events import Event
 from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.ids import ENDPOINTS, FABRIC, POOLS, ZONES, system_uri, zone_id
 
+ACCOUNT_SERVICE = "/redfish/v1/AccountService"
 ACCOUNTS = "/redfish/v1/AccountService/Accounts"
+CLIENT_AUTHORITIES = "/redfish/v1/AccountService/MultiFactorAuth/ClientCertificate/Certificates"
 MANAGERS = "/redfish/v1/Managers"
 ROLES = "/redfish/v1/AccountService/Roles"
 EVENT_SERVICE = "/redfish/v1/EventService"
@@ -115,6 +117,18 @@ def _machine(about: About) -> str:
 
 def _account(about: About) -> str:
     return f"{ACCOUNTS}/{about['account']}"
+
+
+def _of_account(about: About) -> str:
+    return f"{_account(about)}/Certificates/{about['certificate']}"
+
+
+def _client_ca(about: About) -> str:
+    return f"{CLIENT_AUTHORITIES}/{about['certificate']}"
+
+
+def _accounts(_about: About) -> str:
+    return ACCOUNT_SERVICE
 
 
 def _manager(about: About) -> str:
@@ -234,6 +248,21 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
             _account,
             "ManagerAccount",
         ),
+    ),
+    "AccountCertificateAdded": (
+        _resource("ResourceCreated", "Account {account} was given a certificate to log in by, by {by}.", _of_account, "Certificate"),
+    ),
+    "AccountCertificateRemoved": (
+        _resource("ResourceRemoved", "A certificate of account {account} was removed by {by}.", _of_account, "Certificate"),
+    ),
+    "ClientAuthorityAdded": (
+        _resource("ResourceCreated", "A CA whose certificates name accounts was trusted by {by}.", _client_ca, "Certificate"),
+    ),
+    "ClientAuthorityRemoved": (
+        _resource("ResourceRemoved", "A CA whose certificates name accounts was removed by {by}.", _client_ca, "Certificate"),
+    ),
+    "ClientLoginChanged": (
+        _resource("ResourceChanged", "How accounts log in by certificate was changed by {by}.", _accounts, "AccountService"),
     ),
     "ManagerChanged": (_resource("ResourceChanged", "Manager {manager} was changed by {by}.", _manager, "Manager"),),
     "ServerCertificateReplaced": (

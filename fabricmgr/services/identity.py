@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fabricmgr.domain.account import NodePrincipal
+from fabricmgr.domain.account import NodePrincipal, Presented
 from fabricmgr.domain.errors import ClockSkew, Invalid, NodeIsGone, NotFound, TokenRefused, Unauthenticated
 from fabricmgr.domain.events import NodeJoined, NodeRevoked
 from fabricmgr.domain.names import ClusterName, NodeName
@@ -123,11 +123,23 @@ async def node_of_certificate(tx: Tx, serial: str, now: datetime, *, lock: bool 
     return NodePrincipal(node.id, node.name, node.cluster, serial, issued.machine_id)
 
 
+async def node_of_presented(tx: Tx, shown: Presented, now: datetime) -> NodePrincipal | None:
+    """Whose certificate a caller shows; None where it is no node's. Raises Unauthenticated, NodeIsGone, as above."""
+    found = await node_rows.certificate_like(tx, bytes.fromhex(shown.fingerprint))
+    if found is None:
+        return None
+    issued, node = _counting(*found, now)
+    return NodePrincipal(node.id, node.name, node.cluster, issued.serial, issued.machine_id)
+
+
 async def _certificate(tx: Tx, serial: str, now: datetime, *, lock: bool) -> tuple[Issued, Node]:
     found = await node_rows.certificate_of(tx, serial, lock=lock)
     if found is None:
         raise Unauthenticated("the certificate is unknown here")
-    issued, node = found
+    return _counting(*found, now)
+
+
+def _counting(issued: Issued, node: Node, now: datetime) -> tuple[Issued, Node]:
     if node.state is NodeState.GONE:
         raise NodeIsGone(node.name)
     if issued.revoked_at is not None:

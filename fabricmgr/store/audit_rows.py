@@ -57,5 +57,5 @@ def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
 
 
 def _audited(row: Row[Any]) -> Audited:
-    reason = str(row.detail.get("reason", ""))
-    return Audited(row.id, row.at, row.actor, row.source, row.method, row.path, row.status, row.repeated, reason)
+    reason, certificate = (str(row.detail.get(name, "")) for name in ("reason", "certificate"))
+    return Audited(row.id, row.at, row.actor, row.source, row.method, row.path, row.status, row.repeated, reason, certificate)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, exists, select, tuple_
+from sqlalchemy import ColumnElement, Row, exists, select, tuple_
 
 from fabricmgr.domain.errors import NotFound
 from fabricmgr.domain.names import ClusterName, NodeName
@@ -159,12 +159,21 @@ async def certificates(tx: Tx, node_id: int) -> list[Issued]:
 
 async def certificate_of(tx: Tx, serial: str, *, lock: bool = False) -> tuple[Issued, Node] | None:
     """A certificate and its node. lock: the node cannot be revoked or declared gone until we commit."""
-    found = await tx.first(select(certificate).where(certificate.c.serial == serial))
+    return await _certificate_where(tx, certificate.c.serial == serial, lock=lock)
+
+
+async def certificate_like(tx: Tx, fingerprint: bytes) -> tuple[Issued, Node] | None:
+    """The same by what a caller has shown: a serial alone proves nothing, since any other CA may choose it."""
+    return await _certificate_where(tx, certificate.c.fingerprint == fingerprint, lock=False)
+
+
+async def _certificate_where(tx: Tx, wanted: ColumnElement[bool], *, lock: bool) -> tuple[Issued, Node] | None:
+    found = await tx.first(select(certificate).where(wanted))
     if found is None:
         return None
     if lock:
         await tx.all(select(node.c.id).where(node.c.id == found.node_id).with_for_update(key_share=True, read=True))
-        found = await tx.first(select(certificate).where(certificate.c.serial == serial))
+        found = await tx.first(select(certificate).where(wanted))
     return None if found is None else (_issued(found), await by_id(tx, found.node_id))
 
 

@@ -208,6 +208,7 @@ certificate = Table(
     _time("not_after"),
     _time("revoked_at", nullable=True),
     _text("pem"),
+    Index(None, "fingerprint", unique=True),
 )
 block = Table(
     "block",
@@ -330,6 +331,30 @@ account = Table(
     _flag("must_change", "false"),
     _time("created_at"),
     _version(),
+)
+client_login = Table(
+    "client_login",
+    METADATA,
+    Column("only_one", Boolean, CheckConstraint("only_one"), primary_key=True, server_default=text("true")),
+    _flag("enabled", "false"),
+    _text("mapping", _one_of("mapping", "Whole", "CommonName", "UserPrincipalName"), default="CommonName"),
+    Column("trust_version", BigInteger, nullable=False, server_default=text("1")),
+    _version(),
+)
+client_authority = Table(
+    "client_authority",
+    METADATA,
+    Column("fingerprint", LargeBinary, primary_key=True),
+    _text("pem"),
+    _time("created_at"),
+)
+account_certificate = Table(
+    "account_certificate",
+    METADATA,
+    Column("fingerprint", LargeBinary, primary_key=True),
+    Column("account_id", Integer, ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
+    _text("pem"),
+    _time("created_at"),
 )
 manager_process = Table(
     "manager_process",

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fabricmgr.domain.account import AccountPrincipal, NodePrincipal
-from fabricmgr.services import identity, sessions
+from fabricmgr.domain.account import AccountPrincipal, NodePrincipal, Presented
+from fabricmgr.services import client_certificates, identity, sessions
 from fabricmgr.services.accounts import Gate
 from fabricmgr.store.tx import Database
 
@@ -25,7 +25,9 @@ class StoredDirectory:
         """By name and password. Raises Unauthenticated, LockedOut."""
         return await self.gate.authenticate(name, password, source, now)
 
-    async def node(self, serial: str, now: datetime) -> NodePrincipal:
-        """By a certificate's serial. Raises Unauthenticated for one that is unknown, revoked or past its time."""
+    async def certificate(self, shown: Presented, source: str, now: datetime) -> AccountPrincipal | NodePrincipal:
+        """By a client certificate: a node's, else an account's. Raises Unauthenticated for one that is unknown, revoked or past its time,
+        LockedOut."""
         async with self.database.read() as tx:
-            return await identity.node_of_certificate(tx, serial, now)
+            node = await identity.node_of_presented(tx, shown, now)
+            return node or await client_certificates.account_of(tx, shown, source, self.gate.lockout, now)

@@ -112,9 +112,14 @@ class Edge:
             method=scope["method"],
             path=scope["path"][:1000].replace("\x00", ""),
             status=seen.status,
-            detail={"request": seen.id, **({"reason": seen.reason} if seen.reason else {})},
+            detail={"request": seen.id, **_means(seen), **({"reason": seen.reason} if seen.reason else {})},
         )
         self.audit.record(row, counted=seen.counted)
+
+
+def _means(seen: Context) -> dict[str, str]:
+    """By which certificate an account came."""
+    return {"certificate": seen.principal.certificate} if seen.principal.certificate else {}
 
 
 def _fields(scope: Scope, seen: Context, seconds: float) -> dict[str, object]:
@@ -126,6 +131,7 @@ def _fields(scope: Scope, seen: Context, seconds: float) -> dict[str, object]:
         "actor": seen.principal.actor,
         "source": seen.source,
         "ms": round(seconds * 1000, 2),
+        **_means(seen),
     }
     if seen.reason:
         fields["reason"] = seen.reason

@@ -15,10 +15,9 @@ from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
-from cryptography import x509
-
 from fabricmgr.domain import account as accounts
 from fabricmgr.domain.errors import Unauthenticated
+from fabricmgr.services.client_certificates import presented
 from fabricmgr.web.asgi import Scope, header
 
 TRAIL = 1.0  # seconds
@@ -46,6 +45,11 @@ class Principal:
     def actor(self) -> str:
         return self.name
 
+    @property
+    def certificate(self) -> str:
+        """SHA-256 of the client certificate that an account came with, hex; "" where it came by other means."""
+        return ""
+
 
 @dataclass(frozen=True)
 class Anonymous(Principal):
@@ -57,6 +61,10 @@ class AccountPrincipal(Principal):
     """A person or a program with an account."""
 
     account: accounts.AccountPrincipal = field(kw_only=True)
+
+    @property
+    def certificate(self) -> str:
+        return self.account.certificate
 
     @classmethod
     def of(cls, found: accounts.AccountPrincipal) -> "AccountPrincipal":
@@ -87,7 +95,9 @@ class Directory(Protocol):
 
     async def password(self, name: str, password: str, source: str, now: datetime) -> accounts.AccountPrincipal: ...
 
-    async def node(self, serial: str, now: datetime) -> accounts.NodePrincipal: ...
+    async def certificate(
+        self, shown: accounts.Presented, source: str, now: datetime
+    ) -> accounts.AccountPrincipal | accounts.NodePrincipal: ...
 
 
 class Lookups(Generic[K, V]):
@@ -161,11 +171,11 @@ class Who:
     basic: bool = True
     monotonic: Callable[[], float] = time.monotonic
     _sessions: Lookups[str, accounts.AccountPrincipal] = field(init=False)
-    _nodes: Lookups[str, accounts.NodePrincipal] = field(init=False)
+    _certificates: Lookups[tuple[accounts.Presented, str], accounts.AccountPrincipal | accounts.NodePrincipal] = field(init=False)
 
     def __post_init__(self) -> None:
         self._sessions = Lookups(lambda token: self.directory.session(token, self.clock()), self.monotonic)
-        self._nodes = Lookups(lambda serial: self.directory.node(serial, self.clock()), self.monotonic)
+        self._certificates = Lookups(lambda shown: self.directory.certificate(*shown, self.clock()), self.monotonic)
 
     async def identify(self, scope: Scope) -> Principal:
         """The principal of a request, Anonymous without credentials. Credentials that do not count raise Unauthenticated, whatever
@@ -177,8 +187,10 @@ class Who:
             name, password = self._basic(authorization)
             # Not kept here: the directory remembers passwords that were right as digests, which is the costly part.
             return AccountPrincipal.of(await self.directory.password(name, password, source(scope), self.clock()))
-        if serial := certificate_serial(scope):
-            return NodePrincipal.of(await self._nodes.get(serial, fresh=fresh))
+        if shown := certificate(scope):
+            # Known apart by where they come from, since an account is locked out for a source.
+            found = await self._certificates.get((shown, source(scope)), fresh=fresh)
+            return AccountPrincipal.of(found) if isinstance(found, accounts.AccountPrincipal) else NodePrincipal.of(found)
         return Principal.anonymous()
 
     def forget_session(self, token: str) -> None:
@@ -192,6 +204,11 @@ class Who:
     def forget_account(self, name: str) -> None:
         """An account was changed or removed here: what it may do now counts at once in this process, within TRAIL in others."""
         self._sessions.forget_answers(lambda principal: principal.name == name)
+        self._certificates.forget_answers(lambda found: isinstance(found, accounts.AccountPrincipal) and found.name == name)
+
+    def forget_certificates(self) -> None:
+        """Which certificates count was changed here."""
+        self._certificates.forget_answers(lambda found: isinstance(found, accounts.AccountPrincipal))
 
     def _basic(self, authorization: str) -> tuple[str, str]:
         scheme, _, encoded = authorization.partition(" ")
@@ -214,12 +231,10 @@ def source(scope: Scope) -> str:
     return str(client[0]) if client else "local"
 
 
-def certificate_serial(scope: Scope) -> str:
-    """Serial, as decimal text, of the client certificate that TLS has verified; "" without one."""
+def certificate(scope: Scope) -> accounts.Presented | None:
+    """The client certificate that TLS has taken; None without one."""
     chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain") or ()
-    return _serial(chain[0]) if chain else ""
+    return _presented(chain[0]) if chain else None
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _serial(pem: str) -> str:
-    return str(x509.load_pem_x509_certificate(pem.encode()).serial_number)
+_presented = functools.lru_cache(maxsize=KEPT)(presented)

@@ -129,7 +129,7 @@ async def test_tokens_and_certificates_are_forgotten_some_days_after_their_end(d
                 ended = NOW - timedelta(days=days)
                 row = {"node_id": node_id, "created_at": ended, "expires_at": ended, "digest": bytes([days])}
                 await tx.change(token.insert(), row)
-                made = {"serial": str(days), "node_id": node_id, "machine_id": "m", "fingerprint": b"", "pem": ""}
+                made = {"serial": str(days), "node_id": node_id, "machine_id": "m", "fingerprint": str(days).encode(), "pem": ""}
                 await tx.change(certificate.insert(), made | {"not_before": ended, "not_after": ended})
 
         await database.run(fill)

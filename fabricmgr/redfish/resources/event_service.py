@@ -18,6 +18,7 @@ from fabricmgr.store.tx import Tx
 
 _MESSAGE_ID = re.compile(r"[A-Za-z][A-Za-z0-9]*(\.\d+\.\d+)?\.[A-Za-z][A-Za-z0-9]*\Z")
 TYPES = (
+    "AccountService",
     "AddressPool",
     "Certificate",
     "ComputerSystem",

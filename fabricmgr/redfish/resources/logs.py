@@ -229,6 +229,7 @@ def _audited(entry: Audited) -> Json:
     """Who, from where, what, and how it ended."""
     times = f", {entry.repeated} times" if entry.repeated > 1 else ""
     reason = f" ({entry.reason})" if entry.reason else ""
+    by = f" by certificate {entry.certificate}" if entry.certificate else ""
     return {
         "Id": str(entry.id),
         "Name": f"Audit entry {entry.id}",
@@ -237,7 +238,7 @@ def _audited(entry: Audited) -> Json:
         "Created": entry.at.isoformat(),
         "Severity": entry.severity.value,
         "MessageId": dmtf.message_id(dmtf.OWN_REGISTRY, ANSWERED),
-        "Message": f"{entry.actor} from {entry.source}: {entry.method} {entry.path} was answered with {entry.status}{times}{reason}",
+        "Message": f"{entry.actor}{by} from {entry.source}: {entry.method} {entry.path} was answered with {entry.status}{times}{reason}",
         "MessageArgs": [entry.actor, entry.source, entry.method, entry.path, str(entry.status), str(entry.repeated)],
         "Username": entry.actor,
         "Originator": entry.source,

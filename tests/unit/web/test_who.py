@@ -9,10 +9,11 @@ import pytest
 
 from fabricmgr.domain.account import AccountPrincipal as KnownAccount
 from fabricmgr.domain.account import NodePrincipal as KnownNode
-from fabricmgr.domain.account import Role
+from fabricmgr.domain.account import Presented, Role
 from fabricmgr.domain.errors import Unauthenticated
 from fabricmgr.domain.names import cluster_name, node_name
 from fabricmgr.services.certificates import new_authority
+from fabricmgr.services.client_certificates import presented
 from fabricmgr.web.asgi import Scope
 from fabricmgr.web.who import TRAIL, AccountPrincipal, Anonymous, Lookups, NodePrincipal, Who, source
 
@@ -41,8 +42,8 @@ class FakeDirectory:
             raise Unauthenticated("wrong")
         return ALICE
 
-    async def node(self, serial: str, now: datetime) -> KnownNode:
-        self.asked.append(serial)
+    async def certificate(self, shown: Presented, source: str, now: datetime) -> KnownNode:
+        self.asked.append(shown.fingerprint)
         return NODE
 
 
@@ -173,14 +174,14 @@ async def test_basic_can_be_switched_off() -> None:
     assert "switched off" in refused.value.reason
 
 
-async def test_a_certificate_is_known_by_its_serial() -> None:
+async def test_a_certificate_is_known_by_its_fingerprint() -> None:
     directory = FakeDirectory()
     certificate, _ = new_authority("any", NOW + timedelta(days=1), serial=lambda: 42)
 
     found = await who(directory, Clock()).identify(request(certificate=certificate))
 
     assert isinstance(found, NodePrincipal)
-    assert (found.actor, directory.asked) == ("node default/w1", ["42"])
+    assert (found.actor, directory.asked) == ("node default/w1", [presented(certificate).fingerprint])
 
 
 async def test_without_credentials_it_is_nobody() -> None:
