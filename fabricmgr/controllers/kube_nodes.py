@@ -56,6 +56,8 @@ class KubeNodes:
         self.doubts: dict[str, str] = {}
         self._shown: dict[str, Shown] = {}
         self._known = False
+        self._used: str | None = None
+        self._used_at: datetime | None = None
         self._queue: Queue[str] = Queue("nodes", self.reconcile, chance=view.chance, keys=self._names, resync=RESYNC)
         self._loop = Loop(f"headroom of {view.cluster}", self.mark, PERIOD, view.chance)
 
@@ -111,8 +113,11 @@ class KubeNodes:
 
     async def mark(self) -> Outcome:
         """Taints and labels of Nodes whose agents are known, where they differ from what they should be."""
+        now = self._view.clock()
         async with self._view.database.read() as tx:
-            rooms = await kube_nodes.headroom(tx, self._view.cluster_id, ClusterName(self._view.cluster), self._view.clock())
+            if self._used_at is None or now - self._used_at >= QUIET:
+                self._used, self._used_at = await kube_nodes.most_used(tx, self._view.cluster_id), now
+            rooms = await kube_nodes.headroom(tx, self._view.cluster_id, ClusterName(self._view.cluster), self._used, now)
         written = 0
         try:
             for node in list(self._view.copy(NODES).store.values()):

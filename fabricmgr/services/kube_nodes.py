@@ -116,16 +116,18 @@ class Headroom:
     faults: tuple[str, ...] = ()
 
 
-async def headroom(tx: Tx, cluster_id: int, cluster: ClusterName, now: datetime) -> dict[str, Headroom]:
-    """By the name of our node, for those whose agents said what they have."""
+async def headroom(tx: Tx, cluster_id: int, cluster: ClusterName, used: str | None, now: datetime) -> dict[str, Headroom]:
+    """By the name of our node, for those whose agents said what they have. used: the network that every pod needs an address of."""
     networks = await network_rows.of_cluster(tx, cluster_id)
     pressed = frozenset(await pressure.pressed(tx, cluster, now))
     families = await _families(tx, networks, now)
-    return {
-        each.name: room
-        for each in await node_rows.of_cluster(tx, cluster_id)
-        if each.state in (NodeState.ENROLLED, NodeState.SUSPECT) and (room := _headroom(each, networks, pressed, families)) is not None
-    }
+    alive = [each for each in await node_rows.of_cluster(tx, cluster_id) if each.state in (NodeState.ENROLLED, NodeState.SUSPECT)]
+    return {each.name: room for each in alive if (room := _headroom(each, networks, pressed, families, used)) is not None}
+
+
+async def most_used(tx: Tx, cluster_id: int) -> str | None:
+    """The network that most pods are in: each pod has an address of it. It reads every allocation of the cluster."""
+    return await workload_rows.busiest_network(tx, cluster_id)
 
 
 async def _families(tx: Tx, networks: Iterable[Network], now: datetime) -> dict[tuple[str, int], Usage]:
@@ -138,17 +140,19 @@ async def _families(tx: Tx, networks: Iterable[Network], now: datetime) -> dict[
 
 
 def _headroom(
-    node: Node, networks: Iterable[Network], pressed: frozenset[str], families: Mapping[tuple[str, int], Usage]
+    node: Node, networks: Iterable[Network], pressed: frozenset[str], families: Mapping[tuple[str, int], Usage], used: str | None
 ) -> Headroom | None:
-    rooms: dict[str, int] = {}
+    rooms: dict[str, dict[str, int]] = {}
     for network in networks:
         for family in network.families:
             room = _room(node, network, family.value, pressed, families)
             if room is not None:
-                rooms[f"{network.name}/{family.value}"] = room
+                rooms.setdefault(network.name, {})[f"{network.name}/{family.value}"] = room
     if not rooms:
         return None
-    return Headroom(min(rooms.values()), tuple(sorted(place for place, room in rooms.items() if room <= 0)), node.faults)
+    # Second interfaces want other networks: a pod without one runs all the same.
+    chosen = rooms[used] if used in rooms else max(rooms.values(), key=lambda each: min(each.values()))
+    return Headroom(min(chosen.values()), tuple(sorted(place for place, room in chosen.items() if room <= 0)), node.faults)
 
 
 def _room(node: Node, network: Network, family: int, pressed: frozenset[str], families: Mapping[tuple[str, int], Usage]) -> int | None:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from fabricmgr.domain.events import Json
-from fabricmgr.store.tables import workload
+from fabricmgr.store.tables import allocation, workload
 from fabricmgr.store.tx import Tx
 
 
@@ -41,6 +41,14 @@ async def keys(tx: Tx, cluster_id: int) -> set[Key]:
     """Of all that is remembered."""
     asked = select(workload.c.kind, workload.c.namespace, workload.c.name).where(workload.c.cluster_id == cluster_id)
     return {Key(row.kind, row.namespace, row.name) for row in await tx.all(asked)}
+
+
+async def busiest_network(tx: Tx, cluster_id: int) -> str | None:
+    """The one with most attachments."""
+    wanted = (allocation.c.cluster_id == cluster_id, allocation.c.kind == "attachment")
+    asked = select(allocation.c.network).where(*wanted).group_by(allocation.c.network)
+    row = await tx.first(asked.order_by(func.count().desc(), allocation.c.network).limit(1))
+    return None if row is None else str(row.network)
 
 
 def _at(cluster_id: int, key: Key) -> tuple[ColumnElement[bool], ...]:

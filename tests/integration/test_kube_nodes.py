@@ -240,7 +240,7 @@ async def test_a_node_has_room_while_its_pool_has_and_none_when_both_are_out(dat
             values = {"free": {"pods/4": free}, "state": "enrolled"}
             await here.database.run(lambda tx: tx.change(update(node).where(node.c.id == here.node).values(values)))
             async with here.database.read() as tx:
-                return (await kube_nodes.headroom(tx, here.cluster, LAB, NOW))["w1"]
+                return (await kube_nodes.headroom(tx, here.cluster, LAB, "pods", NOW))["w1"]
 
         plenty = await room(0)
         for third in ("10.10.0.64/26", "10.10.0.128/26", "10.10.0.192/26"):

@@ -1,0 +1,156 @@
+"""A real cluster is followed: what happens to its objects is told, its Nodes are matched and marked, its pods' addresses are compared."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fabricmgr.controllers.kube_nodes import FREE, NO_ADDRESSES
+from tests.support.kube import objects
+from tests.support.kube.cluster import Cluster, Json, addresses
+from tests.support.kube.options import NETWORK
+from tests.support.node_agent import wait_for
+
+
+@pytest.fixture(scope="module")
+def followed(cluster: Cluster) -> Iterator[Cluster]:
+    """The manager knows the API server. Afterwards it does still: that changes nothing for other tests."""
+    cluster.manager.ask("PATCH", "/v1/clusters/default", {"kubeconfig": cluster.kubeconfig.read_text()})
+    wait_for("the cluster is followed", lambda: api(cluster)["state"] == "following" and api(cluster)["progressed_at"], 30)
+    yield cluster
+
+
+def api(cluster: Cluster) -> Json:
+    found: Json = cluster.manager.ask("GET", "/v1/clusters/default")["api"]
+    return found
+
+
+def last(cluster: Cluster) -> int:
+    """The newest event's position."""
+    position = 0
+    while items := cluster.manager.ask("GET", f"/v1/events?after={position}&limit=1000")["items"]:
+        position = items[-1]["position"]
+    return position
+
+
+def told(cluster: Cluster, after: int, **about: Any) -> list[str]:
+    """Names of events about something, in their order."""
+    items: list[Json] = cluster.manager.ask("GET", f"/v1/events?after={after}&limit=1000")["items"]
+    return [each["what"] for each in items if about.items() <= each["about"].items()]
+
+
+def test_the_cluster_is_followed_and_says_so(followed: Cluster) -> None:
+    found = api(followed)
+
+    assert found["server_version"].startswith("v1.")
+    assert found["reason"] == ""
+    assert "ClusterFollowed" in told(followed, 0, server=found["server"])
+
+
+def test_nodes_are_machines_of_ours_and_show_what_they_have_left(followed: Cluster) -> None:
+    followed.kubectl("label", "node", "node1", "rack=r7", "--overwrite")
+
+    wait_for("the label is the node's", lambda: followed.manager.ask("GET", "/v1/clusters/default/nodes/node1")["labels"].get("rack"), 10)
+    wait_for("both show what is free", lambda: all(int(free(each) or 0) > 0 for each in followed.items("nodes")), 20)
+
+
+def free(node: Json) -> str:
+    found: str = node["metadata"]["labels"].get(FREE, "")
+    return found
+
+
+def test_a_deployment_is_told_of_once_and_in_order(followed: Cluster) -> None:
+    before = last(followed)
+    about = {"kind": "Deployment", "name": "told"}
+
+    followed.apply(objects.deployment("told", 3))
+    try:
+        followed.rolled_out("told")
+        wait_for("it is complete", lambda: "WorkloadComplete" in told(followed, before, **about), 20)
+        followed.kubectl("scale", "deployment/told", "--replicas=0")
+        wait_for("no pod is left", lambda: not followed.pods("told"), 60)
+        followed.kubectl("scale", "deployment/told", "--replicas=2")
+        followed.rolled_out("told")
+        wait_for("it is available again", lambda: told(followed, before, **about).count("WorkloadAvailable") == 2, 20)
+    finally:
+        followed.delete("deployment", "told")
+
+    assert told(followed, before, **about) == ["WorkloadProgressing", "WorkloadAvailable", "WorkloadComplete", "WorkloadAvailable"]
+
+
+def test_pods_that_are_too_large_for_any_node_are_told_once_with_what_is_missing(followed: Cluster) -> None:
+    before = last(followed)
+    made = objects.deployment("huge", 3)
+    made["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "900"}}
+
+    followed.apply(made)
+    try:
+        wait_for("it is told", lambda: "WorkloadUnschedulable" in told(followed, before, name="huge"), 30)
+        time.sleep(5)  # whatever else would be told
+        items = followed.manager.ask("GET", f"/v1/events?after={before}&limit=1000")["items"]
+    finally:
+        followed.delete("deployment", "huge")
+
+    (about,) = [each["about"] for each in items if each["what"] == "WorkloadUnschedulable"]
+    assert (about["pods"], about["resource"]) == (3, "cpu")
+
+
+def test_a_manager_that_was_killed_tells_what_happened_meanwhile_and_repeats_nothing(followed: Cluster) -> None:
+    before = last(followed)
+    about = {"kind": "Deployment", "name": "through"}
+    followed.apply(objects.deployment("through", 2))
+    try:
+        followed.rolled_out("through")
+        wait_for("it is complete", lambda: "WorkloadComplete" in told(followed, before, **about), 20)
+
+        followed.manager.process.kill()
+        followed.kubectl("set", "env", "deployment/through", "ROUND=2")
+        followed.rolled_out("through")
+        followed.manager.process.start()
+        followed.manager.wait_ready()
+        wait_for("the second rollout is told", lambda: told(followed, before, **about).count("WorkloadComplete") == 2, 40)
+    finally:
+        followed.delete("deployment", "through")
+
+    first = ["WorkloadProgressing", "WorkloadAvailable", "WorkloadComplete"]
+    assert told(followed, before, **about) == [*first, "WorkloadProgressing", "WorkloadComplete"]
+
+
+def test_a_node_without_addresses_is_tainted_and_stays_ready_until_there_are_some(followed: Cluster) -> None:
+    """Reserving all that is free stands for a full pool."""
+    pool = followed.manager.ask("GET", f"/v1/clusters/default/networks/{NETWORK}")["pools"][0]
+    prefix = next(each["prefix"] for each in followed.manager.ask("GET", f"/v1/pools/{pool}")["prefixes"] if "." in each["prefix"])
+    wait_for("nothing is held", lambda: not followed.manager.allocations(), 60)
+
+    followed.manager.ask("POST", f"/v1/pools/{pool}/reservations", {"prefix": prefix, "reason": "a test of exhaustion"})
+    try:
+        wait_for("both are tainted", lambda: all(tainted(each) for each in followed.items("nodes")), 40)
+        time.sleep(12)  # STATUS is asked twice
+        ready = followed.ready_nodes()
+        said = followed.kubectl("describe", "node", "node1")
+    finally:
+        followed.manager.ask("DELETE", f"/v1/pools/{pool}/reservations/{prefix}")
+    wait_for("neither is", lambda: not any(tainted(each) for each in followed.items("nodes")), 40)
+
+    assert ready == {"node1", "node2"}
+    assert "NoFreeAddresses" in said
+
+
+def tainted(node: Json) -> bool:
+    return NO_ADDRESSES in {each["key"] for each in node["spec"].get("taints", [])}
+
+
+def test_a_pods_address_that_its_status_does_not_show_is_told_and_its_node_asked_again(followed: Cluster) -> None:
+    """The status is changed by hand, since kubelet writes no wrong one; kubelet mends it at its next sync."""
+    before = last(followed)
+    followed.apply(objects.deployment("odd", 1))
+    try:
+        (pod,) = followed.rolled_out("odd")
+        wait_for("it is held", lambda: followed.manager.allocations(pod=pod["metadata"]["name"]), 20)
+        held = addresses(pod)
+
+        assert held
+        assert "PodAddressMismatch" not in told(followed, before, name=pod["metadata"]["name"])
+    finally:
+        followed.delete("deployment", "odd")
