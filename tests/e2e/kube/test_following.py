@@ -1,24 +1,26 @@
 """A real cluster is followed: what happens to its objects is told, its Nodes are matched and marked, its pods' addresses are compared."""
 
+import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fabricmgr.controllers.kube_nodes import FREE, NO_ADDRESSES
+from fabricmgr.store.pgdata import DATABASE, PORT, ROLE
 from tests.support.kube import objects
 from tests.support.kube.cluster import Cluster, Json, addresses
 from tests.support.kube.options import NETWORK
 from tests.support.node_agent import wait_for
+from tests.support.postgres import run_sql
 
 
 @pytest.fixture(scope="module")
-def followed(cluster: Cluster) -> Iterator[Cluster]:
-    """The manager knows the API server. Afterwards it does still: that changes nothing for other tests."""
+def followed(cluster: Cluster) -> Cluster:
+    """The manager knows the API server, and does so afterwards too: that changes nothing for other tests."""
     cluster.manager.ask("PATCH", "/v1/clusters/default", {"kubeconfig": cluster.kubeconfig.read_text()})
     wait_for("the cluster is followed", lambda: api(cluster)["state"] == "following" and api(cluster)["progressed_at"], 30)
-    yield cluster
+    return cluster
 
 
 def api(cluster: Cluster) -> Json:
@@ -141,16 +143,53 @@ def tainted(node: Json) -> bool:
     return NO_ADDRESSES in {each["key"] for each in node["spec"].get("taints", [])}
 
 
-def test_a_pods_address_that_its_status_does_not_show_is_told_and_its_node_asked_again(followed: Cluster) -> None:
-    """The status is changed by hand, since kubelet writes no wrong one; kubelet mends it at its next sync."""
+def test_two_pods_with_one_address_are_told_and_the_one_that_does_not_hold_it_says_so(followed: Cluster) -> None:
+    """F047, with a real second one: nobody runs it, its status is written by hand."""
     before = last(followed)
     followed.apply(objects.deployment("odd", 1))
     try:
         (pod,) = followed.rolled_out("odd")
         wait_for("it is held", lambda: followed.manager.allocations(pod=pod["metadata"]["name"]), 20)
-        held = addresses(pod)
+        ghost = {"metadata": {"name": "ghost", "namespace": "default"}, "spec": {**pod_spec(pod), "nodeName": "nowhere"}}
+        followed.apply({"apiVersion": "v1", "kind": "Pod", **ghost})
+        status = {"phase": "Running", "podIP": addresses(pod)[0], "podIPs": [{"ip": each} for each in addresses(pod)]}
+        followed.kubectl("patch", "pod", "ghost", "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
 
-        assert held
-        assert "PodAddressMismatch" not in told(followed, before, name=pod["metadata"]["name"])
+        wait_for("it is told", lambda: "PodAddressMismatch" in told(followed, before, name="ghost", what_differs="conflict"), 35)
+        wait_for("kubectl shows it", lambda: "AddressMismatch" in followed.kubectl("describe", "pod", "ghost"), 10)
     finally:
+        followed.kubectl("delete", "pod", "ghost", "--ignore-not-found", "--force", "--grace-period=0")
         followed.delete("deployment", "odd")
+
+    assert told(followed, before, name=pod["metadata"]["name"]).count("PodAddressMismatch") == 0
+
+
+def pod_spec(pod: Json) -> Json:
+    return {"containers": [{"name": "main", "image": pod["spec"]["containers"][0]["image"]}]}
+
+
+def test_a_row_that_the_manager_lost_is_told_and_brought_back_by_the_node(followed: Cluster) -> None:
+    """The kernel is evidence: the agent is asked to look again, and its hello sets our copy right."""
+    before = last(followed)
+    followed.apply(objects.deployment("lost", 1))
+    try:
+        (pod,) = followed.rolled_out("lost")
+        name = pod["metadata"]["name"]
+        wait_for("it is held", lambda: followed.manager.allocations(pod=name), 20)
+        run_sql(database(followed), "delete from allocation where about ->> 'pod' like 'lost-%'")
+        lost = followed.manager.allocations(pod=name)
+
+        wait_for("it is told", lambda: "PodAddressMismatch" in told(followed, before, name=name, what_differs="unknown"), 60)
+        wait_for("it is held again", lambda: followed.manager.allocations(pod=name), 20)
+        (held,) = followed.manager.allocations(pod=name)
+    finally:
+        followed.delete("deployment", "lost")
+
+    assert lost == []
+    assert sorted(each["address"] for each in held["addresses"]) == sorted(addresses(pod))
+
+
+def database(cluster: Cluster) -> str:
+    """Of the manager: its socket lies somewhere below."""
+    (socket,) = (cluster.manager.data_dir / "postgres").rglob(f".s.PGSQL.{PORT}")
+    return f"postgresql://{ROLE}@/{DATABASE}?host={socket.parent}&port={PORT}"
