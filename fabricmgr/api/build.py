@@ -9,7 +9,22 @@ from datetime import datetime, timedelta
 
 from fastapi.routing import APIRoute
 
-from fabricmgr.api import accounts, allocations, clusters, events, fabric, history, networks, nodes, openapi, pools, roles, sessions, tasks
+from fabricmgr.api import (
+    accounts,
+    allocations,
+    client_certificates,
+    clusters,
+    events,
+    fabric,
+    history,
+    networks,
+    nodes,
+    openapi,
+    pools,
+    roles,
+    sessions,
+    tasks,
+)
 from fabricmgr.api.agents import AgentRoutes, Door
 from fabricmgr.api.direct import DirectRoutes
 from fabricmgr.api.dispatch import Ask, Dispatch, Limits, RawRoute, Route
@@ -42,7 +57,7 @@ from fabricmgr.web.privileges import TABLE
 from fabricmgr.web.responses import Answer, Renderer, ok, problem
 from fabricmgr.web.who import Principal, Who
 
-ROUTERS = (sessions, accounts, roles, clusters, networks, nodes, pools, fabric, allocations, history, events, tasks)
+ROUTERS = (sessions, accounts, client_certificates, roles, clusters, networks, nodes, pools, fabric, allocations, history, events, tasks)
 
 
 @dataclass(frozen=True)

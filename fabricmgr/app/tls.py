@@ -19,7 +19,10 @@ from fabricmgr.settings import ManagerSettings
 
 RENEW_BEFORE = SERVER_LIFETIME / 4
 EARLY_LIFETIME = timedelta(days=1)
-NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, for which Python has no name
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, for which Python has no name
+# How certificates of clients are looked at: an account's own one, or a CA below another one, is believed without what stands above it; and
+# what has ended is told so by an answer (401), which a broken handshake could not do: who asks looks at the times.
+CLIENTS = ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
 
 
 def own_file(settings: ManagerSettings) -> Path:
@@ -141,9 +144,7 @@ def _fresh() -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     # A node shows its certificate, a person may.
     context.verify_mode = ssl.CERT_OPTIONAL
-    # An account's own certificate, or a CA below another one, is believed without what stands above it; and what has ended is told so
-    # by an answer (401), which a broken handshake could not do: who asks looks at the times.
-    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | NO_CHECK_TIME
+    context.verify_flags |= CLIENTS
     return context
 
 

@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
-from fabricmgr.cli import client, login, show
+from fabricmgr.cli import client, client_certificates, login, show
 from fabricmgr.cli.failure import USAGE, Failure
 from fabricmgr.cli.show import Output, OutputOption
 
 account = typer.Typer(help="Accounts: who may do what.", no_args_is_help=True)
+account.add_typer(client_certificates.certificate, name="certificate")
+account.add_typer(client_certificates.authority, name="authority")
+account.command("client-login")(client_certificates.client_login)
 
 COLUMNS: show.Columns = {
     "NAME": "name",

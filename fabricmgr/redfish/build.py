@@ -14,6 +14,7 @@ from fabricmgr.redfish.resources.allocations import allocation
 from fabricmgr.redfish.resources.blocks import block
 from fabricmgr.redfish.resources.certificates import certificate_locations, certificate_service, server_certificates
 from fabricmgr.redfish.resources.chassis import chassis
+from fabricmgr.redfish.resources.client_certificates import account_certificate, client_authority
 from fabricmgr.redfish.resources.endpoints import endpoint
 from fabricmgr.redfish.resources.ethernet_interfaces import ethernet_interface
 from fabricmgr.redfish.resources.event_service import event_service
@@ -40,6 +41,8 @@ RESOURCES = (
     session,
     account_service,
     account,
+    account_certificate,
+    client_authority,
     role,
     privilege_map,
     manager,

@@ -1,7 +1,7 @@
 """Accounts that log in by client certificate: by one that is kept for the account, or by one of a trusted CA that names it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -17,9 +17,11 @@ from fabricmgr.domain.events import (
     ClientAuthorityRemoved,
     ClientLoginChanged,
 )
-from fabricmgr.services.certificates import Authority, pem
+from fabricmgr.services import identity
+from fabricmgr.services.certificates import pem
 from fabricmgr.services.offered import LARGEST, issued
 from fabricmgr.store import account_rows, client_rows
+from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Tx
 
 MOST = 200  # authorities and certificates that are kept: each is tried in handshakes of strangers
@@ -31,9 +33,10 @@ _FINGERPRINT = 64  # hex digits
 Ours = Sequence[x509.Certificate]
 
 
-def ours_of(authority: Authority) -> Ours:
+async def ours(tx: Tx, sealer: Sealer, now: datetime) -> Ours:
     """Our CAs, the present one and the former ones: they vouch for nodes, never for accounts."""
-    return (authority.certificate, *authority.former)
+    found = await identity.authority(tx, sealer, timedelta(days=1), now)
+    return (found.certificate, *found.former)
 
 
 def presented(text: str) -> Presented:

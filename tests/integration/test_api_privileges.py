@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from fabricmgr.web.privileges import TABLE
+from tests.support.client_issuer import Issuer
 from tests.support.manager import PASSWORD, Served, body_of
 from tests.support.shared_manager import shared_manager
 
@@ -28,6 +29,14 @@ POST /v1/accounts: admin
 GET /v1/accounts/{{account}}: admin
 PATCH /v1/accounts/{{account}}: admin
 DELETE /v1/accounts/{{account}}: admin
+GET /v1/accounts/{{account}}/certificates: admin
+POST /v1/accounts/{{account}}/certificates: admin
+DELETE /v1/accounts/{{account}}/certificates/{{certificate}}: admin
+GET /v1/client-login: {SIGNED_IN}
+PATCH /v1/client-login: admin
+GET /v1/client-authorities: admin
+POST /v1/client-authorities: admin
+DELETE /v1/client-authorities/{{certificate}}: admin
 GET /v1/roles: {SIGNED_IN}
 POST /v1/roles: admin
 GET /v1/roles/{{role}}: {SIGNED_IN}
@@ -91,6 +100,8 @@ PUT /v1/attachments/{{network}}/{{container}}/{{ifname}}: node
 DELETE /v1/attachments/{{network}}/{{container}}/{{ifname}}: node
 """
 ROWS = {line.partition(": ")[0]: set(line.partition(": ")[2].split()) for line in GOLDEN.strip().splitlines()}
+# Accounts that come by client certificate may do what their role may; a certificate that names no account is nobody's.
+CERTIFIED = {"certified-admin": "admin", "certified-operator": "operator", "certified-reader": "reader", "named-operator": "operator"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -112,6 +123,21 @@ class Crowd:
             **{name: self.served.login(name) for name in ("admin", "operator", "reader", "changing")},
         }
         assert admin.post("/v1/clusters/default/nodes/worker-2/revoke").status_code == 200
+        self.clients |= self.certified(admin)
+
+    def certified(self, admin: httpx2.Client) -> dict[str, httpx2.Client]:
+        """By a certificate that is kept for the account, or by one of a trusted CA that names it, or names nobody."""
+        company = Issuer("The Company")
+        assert admin.post("/v1/client-authorities", json={"certificate": company.pem}).status_code == 201
+        assert admin.patch("/v1/client-login", json={"enabled": True}).status_code == 200
+        found = {"stranger": company.issue("no-such-account"), "named-operator": company.issue("operator")}
+        self.served.tls.load_verify_locations(cadata=company.pem)
+        for name in ("admin", "operator", "reader"):
+            own = found[f"certified-{name}"] = Issuer("itself").issue("whoever")
+            answer = admin.post(f"/v1/accounts/{name}/certificates", json={"certificate": own.pem})
+            assert answer.status_code == 201, answer.text
+            self.served.tls.load_verify_locations(cadata=own.pem)
+        return {name: self.served.client(certificate=given.file(self.folder / f"{name}.pem")) for name, given in found.items()}
 
     def ask(self, who: str, method: str, path: str) -> httpx2.Response:
         client = self.clients[who]
@@ -137,7 +163,7 @@ def test_the_table_by_hand_names_every_route_of_the_code() -> None:
     assert set(ROWS) == {f"{method} {template}" for method, template in TABLE}
 
 
-@pytest.mark.parametrize("who", EVERYBODY.split())
+@pytest.mark.parametrize("who", [*EVERYBODY.split(), *CERTIFIED, "stranger"])
 @pytest.mark.parametrize("row", ROWS)
 def test_a_route_lets_in_whom_the_table_names_and_nobody_else(crowd: Crowd, row: str, who: str) -> None:
     method, template = row.split()
@@ -145,14 +171,15 @@ def test_a_route_lets_in_whom_the_table_names_and_nobody_else(crowd: Crowd, row:
     answer = crowd.ask(who, method, path_of(template))
 
     assert answer.status_code != 500, answer.text
-    if who in ROWS[row]:
+    allowed = CERTIFIED.get(who, who) in ROWS[row] or ROWS[row] == set(EVERYBODY.split())
+    if allowed:
         assert answer.status_code not in (401, 403), answer.text
-    elif who in ("anonymous", "revoked"):
+    elif who in ("anonymous", "revoked", "stranger"):
         assert answer.status_code == 401, answer.text
         assert answer.headers["www-authenticate"] == 'Basic realm="fabricmgr"'
     else:
         assert answer.status_code == 403, answer.text
-    if who not in ROWS[row]:
+    if not allowed:
         assert body_of(answer)["code"] in ("Unauthenticated", "Forbidden", "PasswordChangeRequired")
 
 

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fabricmgr.api.build import Manager, Stores, build
+from fabricmgr.app.tls import CLIENTS
 from fabricmgr.controllers.leader import Leader
 from fabricmgr.controllers.outbox import positioning
 from fabricmgr.domain.account import AccountDraft, Role
@@ -52,6 +53,7 @@ class Served:
     authorities: str
     manager: Manager
     loop: asyncio.AbstractEventLoop
+    tls: ssl.SSLContext
     _clients: list[httpx2.Client] = field(default_factory=list)
 
     @property
@@ -188,7 +190,7 @@ class _Thread(threading.Thread):
             listening.bind(("127.0.0.1", 0))
             config = server_config(manager.app, manager.renderer, keep_alive_seconds=self._settings.keep_alive_seconds, tls=tls)
             self._server = uvicorn.Server(config)
-            self._found = Served(f"https://127.0.0.1:{listening.getsockname()[1]}", authorities, manager, asyncio.get_running_loop())
+            self._found = Served(f"https://127.0.0.1:{listening.getsockname()[1]}", authorities, manager, asyncio.get_running_loop(), tls)
             beside = [
                 asyncio.create_task(manager.run()),
                 asyncio.create_task(Leader(self._url, "test", lambda led: [positioning(led)]).run()),
@@ -226,6 +228,7 @@ class _Thread(threading.Thread):
         context.load_cert_chain(path)
         context.load_verify_locations(cadata=ours.authorities())
         context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= CLIENTS
         return ours.authorities(), context
 
 

@@ -12,6 +12,8 @@ from fabricmgr.domain.account import (
     Account,
     AccountChange,
     AccountDraft,
+    CertificateMapping,
+    ClientLogin,
     Hashed,
     Lockout,
     Role,
@@ -23,12 +25,13 @@ from fabricmgr.domain.errors import Forbidden, NotInList
 from fabricmgr.redfish.body import Flag, Items, Json, Object, Text
 from fabricmgr.redfish.listing import whole
 from fabricmgr.redfish.resource import Ask, Made, Resource
-from fabricmgr.services import accounts, roles
+from fabricmgr.services import accounts, client_certificates, roles
 from fabricmgr.store.tx import Tx
 from fabricmgr.web.privileges import account_of
 from fabricmgr.web.who import AccountPrincipal, Principal
 
 SERVICE = "/redfish/v1/AccountService"
+_MAPPED_BY = "CertificateMappingAttribute"
 _TYPES = Items(Text(("Redfish",)))
 
 
@@ -37,14 +40,29 @@ _TYPES = Items(Text(("Redfish",)))
 
 @dataclass(frozen=True)
 class Service:
-    """basic: whether a password in each request is taken."""
+    """basic: whether a password in each request is taken. login: whether a client certificate is."""
 
     lockout: Lockout
     basic: bool
+    login: ClientLogin
 
 
 async def get_service(ask: Ask) -> Service:
-    return Service(ask.site.gate.lockout, ask.site.who.basic)
+    async with ask.database.read() as tx:
+        return _service(ask, await client_certificates.get_login(tx))
+
+
+def _service(ask: Ask, login: ClientLogin) -> Service:
+    return Service(ask.site.gate.lockout, ask.site.who.basic, login)
+
+
+async def patch_service(ask: Ask, _found: Service, given: Json, version: int | None) -> Service:
+    wanted = given.get("MultiFactorAuth", {}).get("ClientCertificate", {})
+    mapping = CertificateMapping(wanted[_MAPPED_BY]) if _MAPPED_BY in wanted else None
+    by = ask.principal.actor
+    changed = await ask.database.run(lambda tx: client_certificates.change_login(tx, wanted.get("Enabled"), mapping, version, by))
+    ask.site.who.forget_certificates()
+    return _service(ask, changed)
 
 
 def service_body(service: Service) -> Json:
@@ -63,9 +81,19 @@ def service_body(service: Service) -> Json:
         "AccountLockoutDuration": seconds,
         "AccountLockoutCounterResetAfter": seconds,
         "AccountLockoutCounterResetEnabled": True,
+        "MultiFactorAuth": {"ClientCertificate": _client_certificate(service.login)},
         "Accounts": {"@odata.id": f"{SERVICE}/Accounts"},
         "Roles": {"@odata.id": f"{SERVICE}/Roles"},
         "PrivilegeMap": {"@odata.id": f"{SERVICE}/PrivilegeMap"},
+    }
+
+
+def _client_certificate(login: ClientLogin) -> Json:
+    return {
+        "Enabled": login.enabled,
+        _MAPPED_BY: login.mapping.value,
+        "RespondToUnauthenticatedClients": True,
+        "Certificates": {"@odata.id": f"{SERVICE}/MultiFactorAuth/ClientCertificate/Certificates"},
     }
 
 
@@ -114,6 +142,7 @@ def account_body(shown: Shown) -> Json:
         "Enabled": found.enabled,
         "Locked": shown.locked,
         "PasswordChangeRequired": found.must_change,
+        "Certificates": {"@odata.id": f"{SERVICE}/Accounts/{found.name}/Certificates"},
         "Links": {"Role": {"@odata.id": f"{SERVICE}/Roles/{found.role.value}"}},
     }
 
@@ -243,7 +272,16 @@ def _operations(table: Mapping[str, list[list[str]]]) -> Json:
     return {method: [{"Privilege": each} for each in needed] for method, needed in sorted(table.items())}
 
 
-account_service = Resource(schema="AccountService", uri=SERVICE, get=get_service, body=service_body)
+_CLIENT_CERTIFICATE = Object({"Enabled": Flag(), _MAPPED_BY: Text(tuple(CertificateMapping))})
+account_service = Resource(
+    schema="AccountService",
+    uri=SERVICE,
+    get=get_service,
+    body=service_body,
+    version=lambda service: service.login.version,
+    patch=patch_service,
+    patchable=Object({"MultiFactorAuth": Object({"ClientCertificate": _CLIENT_CERTIFICATE})}),
+)
 account = Resource(
     schema="ManagerAccount",
     uri="/redfish/v1/AccountService/Accounts/{account_id}",

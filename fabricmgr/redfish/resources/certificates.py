@@ -8,14 +8,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fabricmgr.domain.account import Trusted
 from fabricmgr.domain.errors import InUse, Invalid, NotFound
 from fabricmgr.domain.replica import Replica
 from fabricmgr.redfish.body import Items, Json, Kind, Link, Number, Object, Text
 from fabricmgr.redfish.errors import message
 from fabricmgr.redfish.ids import reference, references, system_uri
+from fabricmgr.redfish.messages import ACCOUNTS, CLIENT_AUTHORITIES
 from fabricmgr.redfish.resource import Action, Ask, Resource
 from fabricmgr.redfish.resources.managers import MANAGERS, manager_id, replica_of
-from fabricmgr.services import identity, offered, replicas, server_certificate
+from fabricmgr.services import client_certificates, identity, offered, replicas, server_certificate
 from fabricmgr.services.server_certificate import Asked
 from fabricmgr.store.tx import Tx
 
@@ -147,10 +149,13 @@ async def _key_in_use(ask: Ask, found: Replica) -> str:
 
 @dataclass(frozen=True)
 class Service:
-    """replicas: every manager, each with its certificate. nodes: cluster, node and serial of each certificate of a node's."""
+    """replicas: every manager, each with its certificate. nodes: cluster, node and serial of each certificate of a node's.
+
+    clients: by which accounts log in."""
 
     replicas: list[Replica]
     nodes: list[tuple[str, str, str]] = field(default_factory=list)
+    clients: list[Trusted] = field(default_factory=list)
 
 
 async def get_service(ask: Ask) -> Service:
@@ -160,7 +165,8 @@ async def get_service(ask: Ask) -> Service:
 
 async def get_locations(ask: Ask) -> Service:
     async with ask.database.read() as tx:
-        return Service(await replicas.list_all(tx), await identity.places_of_certificates(tx, ask.now))
+        clients = [*await client_certificates.authorities(tx), *await client_certificates.places(tx)]
+        return Service(await replicas.list_all(tx), await identity.places_of_certificates(tx, ask.now), clients)
 
 
 def service_body(_: Service) -> Json:
@@ -172,9 +178,11 @@ def service_body(_: Service) -> Json:
 
 
 def locations_body(service: Service) -> Json:
-    """The servers', then the nodes'."""
+    """The servers', then the nodes', then those that accounts log in by."""
     found = [f"{collection_of(each)}/{ONLY}" for each in service.replicas if each.certificate]
     found += [f"{system_uri(cluster, node)}/Certificates/{serial}" for cluster, node, serial in service.nodes]
+    found += [f"{CLIENT_AUTHORITIES}/{each.fingerprint}" for each in service.clients if not each.account]
+    found += [f"{ACCOUNTS}/{each.account}/Certificates/{each.fingerprint}" for each in service.clients if each.account]
     return {
         "Id": "CertificateLocations",
         "Name": "Where certificates are",
