@@ -38,6 +38,7 @@ from fabricmgr.services.accounts import Gate
 from fabricmgr.services.attachments import Desk
 from fabricmgr.services.cluster_apis import ClusterApis
 from fabricmgr.services.desired import Views
+from fabricmgr.services.kube_shown import asking
 from fabricmgr.services.passwords import Passwords
 from fabricmgr.services.reports import Inbox
 from fabricmgr.settings import ManagerSettings
@@ -149,7 +150,7 @@ def framework_api_routes() -> list[APIRoute]:
 
 def raw_routes(parts: Parts, stores: Stores, scrape: Scrape, version: str) -> list[RawRoute]:
     """Those answered without the framework."""
-    desk = Desk(stores.writer, stores.database, Places(stores.database))
+    desk = Desk(stores.writer, stores.database, Places(stores.database), asking(parts.apis))
     agents = AgentRoutes(
         database=stores.database,
         desk=desk,

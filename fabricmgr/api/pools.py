@@ -27,6 +27,8 @@ from fabricmgr.domain.pool import (
     Usage,
     purpose,
 )
+from fabricmgr.domain.selectors import Selectors, to_json
+from fabricmgr.domain.selectors import parse as parse_selectors
 from fabricmgr.services import pools
 
 router = APIRouter(tags=["pools"])
@@ -58,6 +60,19 @@ class ReservationCreate(Model):
         return ReservationDraft(parse_prefix(self.prefix, f"{where}prefix"), _reason(self.reason, where))
 
 
+class SelectorsBody(Model):
+    """Who may have addresses: all that is given must match. Labels: key and the values that fit; none, that the label is there."""
+
+    namespaces: list[str] = Field(default_factory=list)
+    namespace_labels: dict[str, list[str]] = Field(default_factory=dict)
+    node_labels: dict[str, list[str]] = Field(default_factory=dict)
+    services: dict[str, list[str]] = Field(default_factory=dict)
+
+    def parsed(self) -> Selectors:
+        """Raises Invalid."""
+        return parse_selectors(self.model_dump())
+
+
 class PoolCreate(Model):
     name: str
     prefixes: list[PrefixCreate] = Field(default_factory=list)
@@ -70,6 +85,9 @@ class PoolCreate(Model):
     reservations: list[ReservationCreate] = Field(default_factory=list)
     warning: int = WARNING
     critical: int = CRITICAL
+    selectors: SelectorsBody = Field(default_factory=SelectorsBody)
+    priority: int = 0
+    auto_assign: bool = True
 
 
 class PoolPatch(Model):
@@ -79,6 +97,9 @@ class PoolPatch(Model):
     draining: bool | None = None
     warning: int | None = None
     critical: int | None = None
+    selectors: SelectorsBody | None = None
+    priority: int | None = None
+    auto_assign: bool | None = None
 
 
 class ReservationView(View):
@@ -119,6 +140,9 @@ class PoolView(View):
     draining: bool
     warning: int
     critical: int
+    selectors: SelectorsBody
+    priority: int
+    auto_assign: bool
     prefixes: list[PrefixView]
     created_at: datetime
     version: int
@@ -136,6 +160,9 @@ class PoolView(View):
             draining=found.draining,
             warning=found.warning,
             critical=found.critical,
+            selectors=SelectorsBody.model_validate(to_json(found.selectors)),
+            priority=found.priority,
+            auto_assign=found.auto_assign,
             prefixes=[PrefixView.of(each) for each in found.prefixes],
             created_at=found.created_at,
             version=found.version,
@@ -220,6 +247,9 @@ async def create_pool(call: Called, body: PoolCreate) -> Response:
         reservations=tuple(each.draft(f"reservations[{index}].") for index, each in enumerate(body.reservations)),
         warning=body.warning,
         critical=body.critical,
+        selectors=body.selectors.parsed(),
+        priority=body.priority,
+        auto_assign=body.auto_assign,
     )
     made = await call.run(lambda tx: pools.create(tx, draft, call.by, call.now))
     return call.shown(PoolView.of(made), made.version, location=f"/v1/pools/{made.name}")
@@ -237,7 +267,17 @@ async def change_pool(call: Called, pool: str, body: PoolPatch) -> Response:
     """Change what is named; the rest stays."""
     name, quoted = pool_name(pool), call.version("pool", pool)
     cooldown = None if body.cooldown_seconds is None else _seconds(body.cooldown_seconds)
-    wanted = PoolChange(cooldown, body.skip_ends, body.reuse_early, body.draining, body.warning, body.critical)
+    wanted = PoolChange(
+        cooldown,
+        body.skip_ends,
+        body.reuse_early,
+        body.draining,
+        body.warning,
+        body.critical,
+        None if body.selectors is None else body.selectors.parsed(),
+        body.priority,
+        body.auto_assign,
+    )
     changed = await call.run(lambda tx: pools.change(tx, name, wanted, quoted, call.by, call.now))
     return call.shown(PoolView.of(changed), changed.version)
 

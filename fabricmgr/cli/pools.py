@@ -46,6 +46,37 @@ WarningOption = Annotated[int | None, typer.Option(help="percent of what can be 
 CriticalOption = Annotated[int | None, typer.Option(help="percent of what can be assigned, at which it becomes critical")]
 
 
+NamespacesOption = Annotated[list[str] | None, typer.Option("--namespaces", help="only pods or Services of these namespaces")]
+NamespaceLabelOption = Annotated[list[str] | None, typer.Option("--namespace-label", help="KEY=VALUE or KEY: of namespaces so labelled")]
+NodeLabelOption = Annotated[list[str] | None, typer.Option("--node-label", help="KEY=VALUE or KEY: only on nodes so labelled")]
+ServiceLabelOption = Annotated[list[str] | None, typer.Option("--service-label", help="KEY=VALUE or KEY: only Services so labelled")]
+PriorityOption = Annotated[int | None, typer.Option(help="of pools that match, the higher one is asked first")]
+AutoAssignOption = Annotated[
+    bool | None, typer.Option("--auto-assign/--no-auto-assign", help="without it, the pool is taken only where an annotation names it")
+]
+
+
+def _selectors(
+    namespaces: list[str] | None, namespace_label: list[str] | None, node_label: list[str] | None, service_label: list[str] | None
+) -> client.Json | None:
+    """None where nothing is named. `--namespaces ""` and the like select nothing."""
+    given = {"namespace_labels": namespace_label, "node_labels": node_label, "services": service_label}
+    if namespaces is None and all(labels is None for labels in given.values()):
+        return None
+    found: client.Json = {name: _labels(labels) for name, labels in given.items() if labels}
+    named = [name for each in namespaces or [] for name in each.split(",") if name]
+    return found | ({"namespaces": named} if named else {})
+
+
+def _labels(texts: list[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if key:
+            found.setdefault(key, []).extend([value] if equals else [])
+    return found
+
+
 @pool.command("add")
 def add(
     name: str,
@@ -59,11 +90,19 @@ def add(
     central: Annotated[bool, typer.Option("--central", help="no blocks for nodes: every address is decided by the manager")] = False,
     warning: WarningOption = None,
     critical: CriticalOption = None,
+    namespaces: NamespacesOption = None,
+    namespace_label: NamespaceLabelOption = None,
+    node_label: NodeLabelOption = None,
+    service_label: ServiceLabelOption = None,
+    priority: PriorityOption = None,
+    auto_assign: AutoAssignOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a pool of one or more CIDRs."""
     drafts = [_prefix(prefix, block_length, central) for prefix in prefixes]
-    optional = {"cluster": cluster, "scope": scope, "cooldown_seconds": cooldown, "warning": warning, "critical": critical}
+    optional: client.Json = {"cluster": cluster, "scope": scope, "cooldown_seconds": cooldown, "warning": warning, "critical": critical}
+    optional |= {"selectors": _selectors(namespaces, namespace_label, node_label, service_label)}
+    optional |= {"priority": priority, "auto_assign": auto_assign}
     body = {
         "name": name,
         "purpose": purpose,
@@ -103,10 +142,19 @@ def change(
     draining: Annotated[bool | None, typer.Option(help="hand out nothing more from this pool")] = None,
     warning: WarningOption = None,
     critical: CriticalOption = None,
+    namespaces: NamespacesOption = None,
+    namespace_label: NamespaceLabelOption = None,
+    node_label: NodeLabelOption = None,
+    service_label: ServiceLabelOption = None,
+    priority: PriorityOption = None,
+    auto_assign: AutoAssignOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Change what is named; the rest stays."""
-    optional = {"cooldown_seconds": cooldown, "reuse_early": reuse_early, "draining": draining, "warning": warning, "critical": critical}
+    """Change what is named; the rest stays. Selectors are replaced as a whole: `--namespaces ""` alone takes them away."""
+    optional: client.Json = {"cooldown_seconds": cooldown, "reuse_early": reuse_early, "draining": draining}
+    optional |= {"warning": warning, "critical": critical}
+    optional |= {"selectors": _selectors(namespaces, namespace_label, node_label, service_label)}
+    optional |= {"priority": priority, "auto_assign": auto_assign}
     body = {field: value for field, value in optional.items() if value is not None}
     show.said(f"pool {name} changed", client.call("PATCH", client.path("pools", name), body), output)
 

@@ -30,6 +30,10 @@ async def get(tx: Tx, name: ClusterName) -> Cluster:
     return await cluster_rows.get(tx, name)
 
 
+async def exists(tx: Tx, name: ClusterName) -> bool:
+    return await cluster_rows.find(tx, name) is not None
+
+
 async def list_all(tx: Tx, page: Page) -> Paged[Cluster]:
     """By name."""
     return await cluster_rows.page(tx, page)

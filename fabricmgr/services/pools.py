@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from fabricmgr.domain import ranges
 from fabricmgr.domain.addresses import Prefix, parse_prefix
 from fabricmgr.domain.errors import AddressOutside, AlreadyExists, InUse, NotFound, ReservationHeld
 from fabricmgr.domain.events import (
@@ -31,8 +32,9 @@ from fabricmgr.domain.pool import (
     check_selectors,
     check_thresholds,
 )
+from fabricmgr.domain.ranges import PooledPrefix
 from fabricmgr.services import selecting
-from fabricmgr.store import cluster_rows, pool_rows, usage_rows, zone_rows
+from fabricmgr.store import cluster_rows, pool_rows, range_rows, usage_rows, zone_rows
 from fabricmgr.store.tx import Tx
 
 GATEWAY = "gateway"
@@ -187,6 +189,10 @@ async def block(tx: Tx, name: PoolName, cidr: Prefix) -> PoolBlock:
 
 
 async def _insert_prefix(tx: Tx, pool_id: int, owner: Pool | PoolDraft, draft: PrefixDraft, now: datetime) -> None:
+    await range_rows.lock(tx)
+    wanted = PooledPrefix(owner.name, owner.cluster, owner.purpose, draft.cidr)
+    if owner.scope == 0:
+        ranges.check(await range_rows.ranges(tx), [wanted])
     prefix_id = await pool_rows.insert_prefix(tx, pool_id, owner.scope, owner.purpose, draft, now)
     if draft.gateway is not None:
         await pool_rows.insert_reservation(tx, prefix_id, alone(draft.gateway), GATEWAY, now)

@@ -8,7 +8,7 @@ from sqlalchemy import DateTime, Integer, Row, Text, TextClause, bindparam, sele
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from fabricmgr.domain.kube import KubeNamespace, KubeNode, KubePod
-from fabricmgr.store.tables import kube_namespace, kube_node, kube_pod
+from fabricmgr.store.tables import announcement, kube_namespace, kube_node, kube_pod, service, workload
 from fabricmgr.store.tx import Tx
 
 _NODE = {"uid": "text", "system_uuid": "text", "labels": "jsonb", "addresses": "inet[]", "ready": "boolean", "provider_id": "text"}
@@ -145,6 +145,18 @@ async def pod(tx: Tx, cluster_id: int, namespace: str, name: str) -> KubePod | N
     wanted = (kube_pod.c.cluster_id == cluster_id, kube_pod.c.namespace == namespace, kube_pod.c.name == name)
     row = await tx.first(select(kube_pod).where(*wanted))
     return None if row is None else _pod(row)
+
+
+async def has_services(tx: Tx, cluster_id: int) -> bool:
+    """Whether Services of the cluster use addresses of ours."""
+    wanted = (service.c.cluster_id == cluster_id, service.c.owner.is_not(None))
+    return await tx.first(select(service.c.name).where(*wanted).limit(1)) is not None
+
+
+async def forget_all(tx: Tx, cluster_id: int) -> None:
+    """All that its API server showed."""
+    for table in (kube_node, kube_namespace, kube_pod, workload, service, announcement):
+        await tx.change(table.delete().where(table.c.cluster_id == cluster_id))
 
 
 async def uids(tx: Tx, cluster_id: int, table: str) -> set[str]:

@@ -75,6 +75,7 @@ TABLE: Mapping[tuple[str, str], Requirement] = {
     ("GET", "/v1/clusters/{cluster}"): LOGIN,
     ("PATCH", "/v1/clusters/{cluster}"): COMPONENTS,
     ("DELETE", "/v1/clusters/{cluster}"): COMPONENTS,
+    ("DELETE", "/v1/clusters/{cluster}/api"): COMPONENTS,
     ("GET", "/v1/clusters/{cluster}/networks"): LOGIN,
     ("POST", "/v1/clusters/{cluster}/networks"): COMPONENTS,
     ("GET", "/v1/clusters/{cluster}/networks/{network}"): LOGIN,

@@ -47,6 +47,7 @@ POST /v1/clusters: admin operator
 GET /v1/clusters/{{cluster}}: {SIGNED_IN}
 PATCH /v1/clusters/{{cluster}}: admin operator
 DELETE /v1/clusters/{{cluster}}: admin operator
+DELETE /v1/clusters/{{cluster}}/api: admin operator
 GET /v1/clusters/{{cluster}}/networks: {SIGNED_IN}
 POST /v1/clusters/{{cluster}}/networks: admin operator
 GET /v1/clusters/{{cluster}}/networks/{{network}}: {SIGNED_IN}
