@@ -32,6 +32,7 @@ DELIVERIES = Counter("fabricmgr_event_deliveries_total", "POSTs of events to sub
 
 # --- API servers of clusters ---
 KUBE_CHANGES = Counter("fabricmgr_kube_changes_total", "Changes that API servers told of, by kind.", ["kind", "change"])
+KUBE_TRANSITIONS = Counter("fabricmgr_kube_transitions_total", "Events told of workloads and Nodes of clusters.", ["cluster", "event"])
 KUBE_LISTS = Counter("fabricmgr_kube_lists_total", "Whole lists asked of API servers, by kind.", ["kind"])
 
 # --- the agent ---
@@ -61,6 +62,9 @@ NODE_TRAIL = Query("fabricmgr_node_trail_seconds", "How far the manager's copy o
 NODE_FREE = Query(
     "fabricmgr_node_free_addresses", "Free addresses in a node's blocks, as its agent said.", ("cluster", "node", "network", "family")
 )
+CLUSTER_FOLLOWED = Query("fabricmgr_cluster_followed", "1 where a cluster's API server is followed, else 0.", ("cluster",))
+CLUSTER_PROGRESS = Query("fabricmgr_cluster_progress_seconds", "Time since a cluster's API server said anything.", ("cluster",))
+WORKLOADS = Query("fabricmgr_workloads", "Workloads of a cluster: all, degraded, stalled.", ("cluster", "state"))
 OUTBOX_EVENTS = Query("fabricmgr_outbox_events", "Events that wait for their position.", ())
 OUTBOX_AGE = Query("fabricmgr_outbox_oldest_seconds", "Age of the oldest of them.", ())
 GAUGES_FRESH = Query("fabricmgr_gauges_up", "1 where the gauges above could be asked, else 0.", ())

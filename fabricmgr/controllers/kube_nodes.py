@@ -5,6 +5,7 @@ for it, since that would evict those that run. A label shows the number to peopl
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,11 +22,14 @@ from fabricmgr.kube.queue import Queue
 from fabricmgr.kube.reflector import Change
 from fabricmgr.kube.views import NODES, Node
 from fabricmgr.loop import Loop, Outcome
+from fabricmgr.metrics import KUBE_TRANSITIONS
 from fabricmgr.services import kube_nodes
 from fabricmgr.services.kube_nodes import KIND, Headroom
 from fabricmgr.services.kube_shown import node_of
 from fabricmgr.store import workload_rows
 from fabricmgr.store.tx import Tx
+
+log = logging.getLogger(__name__)
 
 NO_ADDRESSES = "fabricmgr.io/no-addresses"  # taint
 DEGRADED = "fabricmgr.io/network-degraded"  # taint
@@ -94,6 +98,9 @@ class KubeNodes:
         observed = await self._view.database.run(partial(self._observe, name=name))
         if self._view.copy(NODES).find(name) is None and observed.again is None:
             self._systems.pop(name, None)
+        for event in observed.told:
+            KUBE_TRANSITIONS.labels(self._view.cluster, event.what).inc()
+            log.info("kubernetes node", extra={"event": event.what, **event.about()})
         if observed.again is not None:
             self._queue.add_within(name, max(0.1, (observed.again - self._view.clock()).total_seconds()))
         if observed.doubt:

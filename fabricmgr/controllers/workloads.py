@@ -1,5 +1,6 @@
 """Deployments, StatefulSets and DaemonSets: what an API server shows of them, brought to the one function that says what happened."""
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -25,10 +26,13 @@ from fabricmgr.kube.views import (
     StatefulSet,
 )
 from fabricmgr.loop import Outcome
+from fabricmgr.metrics import KUBE_TRANSITIONS
 from fabricmgr.services import workloads
 from fabricmgr.store import workload_rows
 from fabricmgr.store.tx import Tx
 from fabricmgr.store.workload_rows import Key
+
+log = logging.getLogger(__name__)
 
 REVISION = "deployment.kubernetes.io/revision"
 TEMPLATE = "deprecated.daemonset.template.generation"
@@ -137,6 +141,8 @@ class Workloads:
         """At the object, where only we can say it: the scheduler knows of no addresses."""
         found = self._view.copy(_KINDS[key.kind]).find(key.name, key.namespace)
         for event in told:
+            KUBE_TRANSITIONS.labels(self._view.cluster, event.what).inc()
+            log.info("workload", extra={"event": event.what, **event.about()})
             if found is not None and isinstance(event, WorkloadUnschedulable) and event.resource == ADDRESSES:
                 message = f"{event.pods} pods wait: no node has a free address for them."
                 await self._view.events.say(_KINDS[key.kind], found, "NoAddresses", message, warning=True)

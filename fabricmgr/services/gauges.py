@@ -21,7 +21,7 @@ Samples = list[tuple[Query, tuple[str, ...], float]]
 
 async def ask(tx: Tx, now: datetime) -> Samples:
     """Every gauge, with the values of its labels."""
-    return [*await of_pools(tx, now), *await of_agents(tx, now), *await of_events(tx, now)]
+    return [*await of_pools(tx, now), *await of_agents(tx, now), *await of_clusters(tx, now), *await of_events(tx, now)]
 
 
 async def of_pools(tx: Tx, now: datetime) -> Samples:
@@ -42,6 +42,18 @@ async def of_agents(tx: Tx, now: datetime) -> Samples:
         for place, count in row.free.items():
             network, _, family = place.rpartition("/")
             found.append((metrics.NODE_FREE, (row.cluster, row.node, network, f"IPv{family}"), count))
+    return found
+
+
+async def of_clusters(tx: Tx, now: datetime) -> Samples:
+    """How clusters' API servers are followed, and how their workloads are."""
+    found: Samples = []
+    for row in await gauges.clusters(tx, now):
+        found.append((metrics.CLUSTER_FOLLOWED, (row.cluster,), float(row.followed)))
+        if row.seconds is not None:
+            found.append((metrics.CLUSTER_PROGRESS, (row.cluster,), max(0.0, row.seconds)))
+    for row in await gauges.workloads(tx):
+        found += [(metrics.WORKLOADS, (row.cluster, state), float(getattr(row, state))) for state in ("all", "degraded", "stalled")]
     return found
 
 

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from fabricmgr.domain import kube_node, machine
 from fabricmgr.domain.addresses import Address
+from fabricmgr.domain.events import DomainEvent
 from fabricmgr.domain.kube import KubeNode
 from fabricmgr.domain.kube_node import Agent, Memory, Rules, Seen
 from fabricmgr.domain.machine import Machine
@@ -69,6 +70,7 @@ class Observed:
     again: datetime | None
     system: str | None
     doubt: str
+    told: Sequence[DomainEvent] = ()
 
 
 async def observe(
@@ -94,7 +96,7 @@ async def observe(
         await nodes.declare_gone(tx, cluster, node.name, POLICY, rules.now, POLICY)
     if node is not None and shown is not None and dict(node.labels) != dict(shown.labels):
         await node_rows.change(tx, node.id, {"labels": dict(shown.labels)})
-    return Observed(found.again, None if node is None else node.name, "" if node is not None else matched.reason)
+    return Observed(found.again, None if node is None else node.name, "" if node is not None else matched.reason, found.events)
 
 
 def _remembered(state: Mapping[str, object] | None, ours: Sequence[Node], name: str) -> Node | None:

@@ -25,6 +25,15 @@ _TRAIL = text("""
       greatest(extract(epoch from :now - n.seen_at), 0)::float8 + n.report_age_ms / 1000.0 as seconds
     from node n join cluster c on c.id = n.cluster_id where n.seen_at is not null and n.state <> 'gone'
 """).bindparams(_NOW)
+_CLUSTERS = text("""
+    select c.name as cluster, (a.state = 'following')::int as followed, extract(epoch from :now - a.progressed_at)::float8 as seconds
+    from cluster_api a join cluster c on c.id = a.cluster_id
+""").bindparams(_NOW)
+_WORKLOADS = text("""
+    select c.name as cluster, count(*) as all, count(*) filter (where w.state ->> 'available' = 'false') as degraded,
+      count(*) filter (where w.state ->> 'rollout' = 'stalled') as stalled
+    from workload w join cluster c on c.id = w.cluster_id where w.kind in ('Deployment', 'StatefulSet', 'DaemonSet') group by 1
+""")
 _OUTBOX = text("select count(*) as events, coalesce(extract(epoch from :now - min(at)), 0)::float8 as seconds from outbox").bindparams(_NOW)
 
 
@@ -46,6 +55,16 @@ async def nodes(tx: Tx) -> list[Row[Any]]:
 async def trails(tx: Tx, now: datetime) -> list[Row[Any]]:
     """cluster, node, free (by network/family), seconds."""
     return await tx.all(_TRAIL, {"now": now})
+
+
+async def clusters(tx: Tx, now: datetime) -> list[Row[Any]]:
+    """cluster, followed, seconds (None: it never said anything)."""
+    return await tx.all(_CLUSTERS, {"now": now})
+
+
+async def workloads(tx: Tx) -> list[Row[Any]]:
+    """cluster, all, degraded, stalled."""
+    return await tx.all(_WORKLOADS)
 
 
 async def outbox(tx: Tx, now: datetime) -> tuple[int, float]:

@@ -220,3 +220,24 @@ def test_how_far_the_picture_trails_is_the_age_of_the_oldest_change(desk: Desk) 
     desk.now = later(2.5)
 
     assert desk.sync.age_ms() == 2500
+
+
+async def test_what_is_free_is_told_though_nothing_was_assigned(desk: Desk) -> None:
+    """A cooldown ends without a change of any attachment; the manager would go on believing that the node has none."""
+    network = NetworkSpec(name="pods", pools=[BLOCK.pool], families=[4], prefixes=[BLOCK.prefix])
+    desk.journal.state.desired = Desired(version="v", node="n1", cluster="default", networks=[network], blocks=[], routes=[])
+
+    await desk.sync.report()
+    await desk.sync.report()
+    (batch,) = desk.manager.batches
+
+    assert batch.changes == []
+    assert batch.free == desk.sync.free()
+    assert desk.journal.state.sending is None
+
+
+async def test_faults_of_the_network_are_said_with_hello(desk: Desk) -> None:
+    desk.sync.faults = lambda: ["FORWARD drops"]
+
+    assert desk.sync.hello().faults == ["FORWARD drops"]
+    assert desk.sync.told_faults == ["FORWARD drops"]
