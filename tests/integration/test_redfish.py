@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from fabricmgr.store.listen import Listener
 from fabricmgr.store.places import Places
 from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.writer import Writer
+from fabricmgr.web.asgi import Receive, Scope, Send
 from fabricmgr.web.audit import Audit
 from fabricmgr.web.directory import StoredDirectory
 from fabricmgr.web.edge import Edge
@@ -51,8 +52,10 @@ Json = dict[str, Any]
 
 
 @asynccontextmanager
-async def service(url: str, clock: Callable[[], datetime] = lambda: NOW) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the service, with an account of each role and one that must change its password."""
+async def service(url: str, clock: Callable[[], datetime] = lambda: NOW, shown: Sequence[str] = ()) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the service, with an account of each role and one that must change its password.
+
+    shown: the client certificate (PEM) of each request, as TLS would hand it over; it may change meanwhile."""
     async with opened(url) as database:
         passwords = Passwords(b"k" * 32)
         gate = Gate(database, passwords)
@@ -69,7 +72,11 @@ async def service(url: str, clock: Callable[[], datetime] = lambda: NOW) -> Asyn
         await database.run(lambda tx: replicas.beat(tx, Sign(HERE.id, "host", "1.0", "https://192.0.2.1:8443", CERTIFICATE), NOW))
         layer = build(site, clock)
         edge = Edge(layer, refused, Audit(database, lambda: NOW), lambda: NOW, lambda: "request-1")
-        transport = httpx2.ASGITransport(app=edge, raise_app_exceptions=True)
+
+        async def certified(scope: Scope, receive: Receive, send: Send) -> None:
+            await edge({**scope, "extensions": {"tls": {"client_cert_chain": list(shown)}}}, receive, send)
+
+        transport = httpx2.ASGITransport(app=certified, raise_app_exceptions=True)
         try:
             async with httpx2.AsyncClient(transport=transport, base_url="https://fabric.example") as client:
                 yield client

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,12 +17,14 @@ from fabricmgr.services import clusters, identity, nodes
 from fabricmgr.services.certificates import Authority
 from fabricmgr.store.tx import Database, Tx
 from tests.integration.test_redfish import PASSWORD, PODS, POOLS, SESSIONS, as_boss, every_uri, message_of, service
+from tests.support.client_issuer import Issuer
 from tests.support.database import NOW, opened
 from tests.support.enrol import request
 from tests.support.here import HERE, authority
 
 GOLDEN = Path(__file__).parents[1] / "unit" / "redfish" / "routes.txt"
 ACCOUNTS = "/redfish/v1/AccountService/Accounts"
+MULTI_FACTOR = "/redfish/v1/AccountService/MultiFactorAuth"
 ROLES = "/redfish/v1/AccountService/Roles"
 OWN_ROLES = {"Nobody": [], "Clerk": ["Login", "ConfigureUsers"], "Self": ["ConfigureSelf"]}
 
@@ -55,23 +57,43 @@ def routes() -> Iterator[Route]:
         yield Route(method, template, asked, told == "anybody")
 
 
-async def enrolled(database: Database, ours: Authority) -> None:
-    """A node of the default cluster with a certificate."""
+async def enrolled(database: Database, ours: Authority) -> str:
+    """A node of the default cluster. Gives its certificate, PEM."""
     added = (await database.run(partial(clusters.ensure_default, now=NOW))).name
 
-    async def use(tx: Tx) -> None:
+    async def use(tx: Tx) -> str:
         policy = TokenPolicy(ours.fingerprint, timedelta(hours=1), secrets.token_bytes)
         _, token = await nodes.add(tx, cluster_name(added), node_name("n1"), policy, "boss", NOW)
-        await identity.enrol(tx, request(token), ours, NOW)
+        return (await identity.enrol(tx, request(token), ours, NOW)).certificate
 
-    await database.run(use)
+    return await database.run(use)
+
+
+async def certified(client: httpx2.AsyncClient, names: Iterable[str]) -> dict[str, str]:
+    """A certificate for each account to log in by, PEM: every other one kept for it, the rest by a CA that is trusted to name it."""
+    company, found = Issuer("The Company", about=NOW), {}
+    trusted = {"CertificateString": company.pem, "CertificateType": "PEM"}
+    assert (await client.post(f"{MULTI_FACTOR}/ClientCertificate/Certificates", json=trusted)).status_code == 201
+    enabled = {"MultiFactorAuth": {"ClientCertificate": {"Enabled": True}}}
+    assert (await client.patch("/redfish/v1/AccountService", json=enabled)).status_code == 200
+    for number, name in enumerate(names):
+        if number % 2:
+            found[name] = company.issue(name).pem
+            continue
+        found[name] = Issuer("itself", about=NOW).issue("whoever").pem
+        own = {"CertificateString": found[name], "CertificateType": "PEM"}
+        assert (await client.post(f"{ACCOUNTS}/{name}/Certificates", json=own)).status_code == 201
+    return found
 
 
 async def test_every_route_lets_each_role_do_what_the_golden_table_says(database_url: str) -> None:
-    """Writes quote a version that never was and a body that cannot be read: whoever may write is told so, and nothing is changed."""
-    async with service(database_url) as client, opened(database_url) as database:
+    """Writes quote a version that never was and a body that cannot be read: whoever may write is told so, and nothing is changed.
+
+    Each account asks by its password and by its client certificate; a node, by its own certificate, may do nothing of it all."""
+    shown: list[str] = []
+    async with service(database_url, shown=shown) as client, opened(database_url) as database:
         await as_boss(client)
-        await enrolled(database, authority())
+        node = await enrolled(database, authority())
         await client.post(POOLS, json=PODS)
         await client.post(SESSIONS, json={"UserName": "boss", "Password": PASSWORD})
         privileges = {"boss": Role.ADMINISTRATOR.privileges, "op": Role.OPERATOR.privileges, "eve": Role.READ_ONLY.privileges}
@@ -79,6 +101,7 @@ async def test_every_route_lets_each_role_do_what_the_golden_table_says(database
             await client.post(ROLES, json={"RoleId": name, "AssignedPrivileges": given})
             await client.post(ACCOUNTS, json={"UserName": f"as{name}", "Password": PASSWORD, "RoleId": name})
             privileges[f"as{name}"] = frozenset(given)
+        by_certificate = await certified(client, privileges)
         uris = sorted(await every_uri(client))
         client.auth = httpx2.Auth()
         headers = {"If-Match": '"0"', "Content-Type": "application/json"}
@@ -88,12 +111,19 @@ async def test_every_route_lets_each_role_do_what_the_golden_table_says(database
         for route, uri in met:
             if not uri or (route.method == "DELETE" and "Sessions" in uri):
                 continue
+            shown[:] = [node]
+            answer = await client.request(route.method, uri, headers=headers, content=None if route.method == "GET" else b"{")
+            assert (answer.status_code != 403) is route.everybody, f"node {route.method} {uri}: {answer.status_code} {answer.text}"
             for name, held in privileges.items():
                 if route.method == "DELETE" and route.lets(held):
                     continue  # what has no version would be gone
                 content = None if route.method == "GET" else b"{"
+                shown[:] = [by_certificate[name]]
+                same = await client.request(route.method, uri, headers=headers, content=content)
+                shown.clear()
                 who = httpx2.BasicAuth(name, PASSWORD)
                 answer = await client.request(route.method, uri, auth=who, headers=headers, content=content)
+                assert same.status_code == answer.status_code, f"{name} {route.method} {uri}: {same.status_code} {same.text}"
                 allowed = route.lets(held)
                 assert (answer.status_code != 403) is allowed, f"{name} {route.method} {uri}: {answer.status_code} {answer.text}"
                 assert answer.status_code < 500
