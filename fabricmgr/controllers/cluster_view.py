@@ -26,7 +26,7 @@ class ClusterView:
     """One reign's view of a cluster. first: nobody ever followed it before, so that what is there is no news.
 
     began: when this reign began to listen; what it did not hear before then says nothing. settled: set once what was found at first was
-    taken in."""
+    taken in. notes: what people should know, by part, though the cluster is followed."""
 
     api: ApiRow
     client: Client
@@ -37,6 +37,7 @@ class ClusterView:
     began: datetime
     first: bool
     settled: asyncio.Event = field(default_factory=asyncio.Event)
+    notes: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def events(self) -> KubeEvents:

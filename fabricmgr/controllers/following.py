@@ -184,10 +184,11 @@ class Health:
         if silent and silent[0].error is not None:
             return "unreachable", sentence(silent[0].error)
         missing = "; ".join(sentence(error) for error in refused)
+        notes = "; ".join([*([missing] if missing else []), *filter(None, self._view.notes.values())])
         if refused and len(refused) == len(reflectors):
             return "refused", missing
         if all(each.synced.is_set() or isinstance(each.error, ApiRefused) for each in reflectors):
-            return "following", missing
+            return "following", notes
         return None
 
     def _silent(self, reflector: Reflector[Any]) -> bool:

@@ -124,10 +124,12 @@ class KubeNodes:
         async with self._view.database.read() as tx:
             if self._used_at is None or now - self._used_at >= QUIET:
                 self._used, self._used_at = await kube_nodes.most_used(tx, self._view.cluster_id), now
+            nodes = list(self._view.copy(NODES).store.values())
+            self._view.notes[self.name] = await kube_nodes.doubtful(tx, self._view.cluster_id, map(node_of, nodes))
             rooms = await kube_nodes.headroom(tx, self._view.cluster_id, ClusterName(self._view.cluster), self._used, now)
         written = 0
         try:
-            for node in list(self._view.copy(NODES).store.values()):
+            for node in nodes:
                 room = rooms.get(self._systems.get(node.name, ""))
                 if room is not None and not node.metadata.deleting:
                     written += await self._mark(node, room)

@@ -17,11 +17,12 @@ from fabricmgr.domain.network import Decide, Network
 from fabricmgr.domain.node import Node, NodeState
 from fabricmgr.domain.pool import Usage
 from fabricmgr.services import nodes, pools
-from fabricmgr.store import network_rows, node_rows, pool_rows, pressure, workload_rows
+from fabricmgr.store import cluster_rows, kube_rows, network_rows, node_rows, pool_rows, pressure, workload_rows
 from fabricmgr.store.tx import Tx
 from fabricmgr.store.workload_rows import Key
 
 KIND = "Node"
+MOST_NAMED = 5  # in a sentence
 POLICY = "policy: its Node was deleted and its agent has been silent"
 
 
@@ -61,6 +62,31 @@ def unmatched(shown: Iterable[KubeNode], ours: Sequence[Node]) -> tuple[list[tup
     known = {matched.node.name for _, matched in found if matched.node is not None}
     alive = [str(each.name) for each in ours if each.state is not NodeState.GONE and each.name not in known]
     return [(name, matched.reason) for name, matched in found if matched.node is None], alive
+
+
+async def doubtful(tx: Tx, cluster_id: int, shown: Iterable[KubeNode]) -> str:
+    """Which Nodes have no agent and which agents no Node, in a sentence for people; empty where each has its own."""
+    alone, agents = unmatched(shown, await node_rows.of_cluster(tx, cluster_id))
+    without = [f"{name} ({reason})" if reason else name for name, reason in alone[:MOST_NAMED]]
+    said = [f"no agent on {', '.join(without)}{_more(alone)}"] if alone else []
+    said += [f"not in the API: {', '.join(agents[:MOST_NAMED])}{_more(agents)}"] if agents else []
+    return "; ".join(said)
+
+
+def _more(found: Sequence[object]) -> str:
+    return f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+
+
+async def shown_as(tx: Tx, ours: Sequence[Node]) -> dict[int, KubeNode]:
+    """What the APIs of their clusters show of nodes of ours, by our id: the Node of the same name, else the one that is the machine."""
+    found: dict[int, KubeNode] = {}
+    for cluster in {each.cluster for each in ours}:
+        known = await kube_rows.nodes(tx, (await cluster_rows.get(tx, cluster)).id)
+        names = {each.name: each for each in known}
+        mine = [each for each in ours if each.cluster == cluster]
+        matched = {node.id: each for each in known if (node := match(each, mine).node) is not None}
+        found |= {node.id: each for node in mine if (each := names.get(node.name) or matched.get(node.id)) is not None}
+    return found
 
 
 @dataclass(frozen=True)

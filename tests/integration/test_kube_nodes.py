@@ -211,6 +211,19 @@ async def test_a_node_is_matched_and_its_labels_are_ours(database_url: str) -> N
             assert await tx.value(select(node.c.labels).where(node.c.id == here.node)) == {"zone": "a"}
 
 
+async def test_nodes_without_an_agent_and_agents_without_a_node_are_named(database_url: str) -> None:
+    async with lab(database_url) as here:
+        await here.site.node("w2")
+        shown = [KubeNode("w1", "n-1"), KubeNode("w9", "n-9")]
+
+        async with here.database.read() as tx:
+            said = await kube_nodes.doubtful(tx, here.cluster, shown)
+            as_one = await kube_nodes.doubtful(tx, here.cluster, [KubeNode("w1", "n-1"), KubeNode("w2", "n-2")])
+
+        assert said == "no agent on w9; not in the API: w2"
+        assert as_one == ""
+
+
 async def test_a_deleted_node_with_a_silent_agent_is_given_up_and_one_that_speaks_is_not(database_url: str) -> None:
     async with lab(database_url) as here:
         await here.heard(0)

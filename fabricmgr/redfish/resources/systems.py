@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fabricmgr.domain.allocation import AllocationFilter
 from fabricmgr.domain.fabric import Endpoint
+from fabricmgr.domain.kube import KubeNode
 from fabricmgr.domain.node import Node, NodeState
 from fabricmgr.domain.page import LARGEST_LIMIT, Page
 from fabricmgr.domain.task import Request, TaskKind
@@ -15,7 +16,7 @@ from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.resource import Accepted, Ask, Resource
 from fabricmgr.redfish.resources.managers import managed_by
 from fabricmgr.redfish.resources.tasks import later
-from fabricmgr.services import allocations, endpoints, nodes
+from fabricmgr.services import allocations, endpoints, kube_nodes, nodes
 from fabricmgr.store.tx import Tx
 
 MOST_AT_ONCE = 1000  # addresses that a node may hold when its removal is waited for
@@ -30,11 +31,14 @@ STATUS: dict[NodeState, Json] = {
 
 @dataclass(frozen=True)
 class Shown:
-    """A node with its NICs' places on the fabric. managed: the link to its managers."""
+    """A node with its NICs' places on the fabric. managed: the link to its managers.
+
+    kube: what its cluster's API shows of it."""
 
     node: Node
     endpoints: list[Endpoint]
     managed: Json
+    kube: KubeNode | None = None
 
 
 async def node_of(tx: Tx, ask: Ask) -> Node:
@@ -45,7 +49,8 @@ async def node_of(tx: Tx, ask: Ask) -> Node:
 async def get(ask: Ask) -> Shown:
     async with ask.database.read() as tx:
         node = await node_of(tx, ask)
-        return Shown(node, await endpoints.of_node(tx, node.id), await managed_by(tx))
+        kube = (await kube_nodes.shown_as(tx, [node])).get(node.id)
+        return Shown(node, await endpoints.of_node(tx, node.id), await managed_by(tx), kube)
 
 
 async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Shown]:
@@ -55,7 +60,8 @@ async def load(ask: Ask, wanted: Sequence[str]) -> Sequence[Shown]:
         for place in await endpoints.list_all(tx):
             places[place.node_id].append(place)
         managed = await managed_by(tx)
-    return [Shown(by_id[each], places[by_id[each].id], managed) for each in wanted]
+        kube = await kube_nodes.shown_as(tx, [by_id[each] for each in wanted])
+    return [Shown(by_id[each], places[by_id[each].id], managed, kube.get(by_id[each].id)) for each in wanted]
 
 
 async def all_nodes(tx: Tx) -> list[Node]:
@@ -94,7 +100,7 @@ def body(shown: Shown) -> Json:
             **ids.counted("Endpoints", [f"{ids.ENDPOINTS}/{each.name}" for each in shown.endpoints]),
             **shown.managed,
         },
-        "Oem": {"FabricMgr": _oem(node)},
+        "Oem": {"FabricMgr": _oem(node) | _kubernetes(shown.kube)},
     }
     found = _uuid(node.system_uuid)
     return page if found is None else {**page, "UUID": found}
@@ -110,12 +116,19 @@ def _oem(node: Node) -> Json:
         "Labels": [{"Name": name, "Value": value} for name, value in sorted(node.labels.items())],
         "Headroom": [_headroom(place, count) for place, count in sorted(node.free.items())],
         "ReportAgeMilliseconds": node.report_age_ms,
+        "Faults": list(node.faults),
     }
     if node.agent_version:
         page["AgentVersion"] = node.agent_version
     if node.seen_at is not None:
         page["SeenAt"] = node.seen_at.isoformat(timespec="seconds")
     return page
+
+
+def _kubernetes(shown: KubeNode | None) -> Json:
+    if shown is None:
+        return {}
+    return {"Kubernetes": {"Node": shown.name, "Uid": shown.uid, "Ready": shown.ready, "ProviderId": shown.provider_id}}
 
 
 def _headroom(place: str, count: int) -> Json:

@@ -54,6 +54,10 @@ def test_nodes_are_machines_of_ours_and_show_what_they_have_left(followed: Clust
     followed.kubectl("label", "node", "node1", "rack=r7", "--overwrite")
 
     wait_for("the label is the node's", lambda: followed.manager.ask("GET", "/v1/clusters/default/nodes/node1")["labels"].get("rack"), 10)
+    systems = followed.manager.ask("GET", "/redfish/v1/Systems?$expand=.")["Members"]
+    shown = {each["HostName"]: each["Oem"]["FabricMgr"]["Kubernetes"] for each in systems}
+
+    assert {name: (each["Node"], each["Ready"]) for name, each in shown.items()} == {"node1": ("node1", True), "node2": ("node2", True)}
     wait_for("both show what is free", lambda: all(int(free(each) or 0) > 0 for each in followed.items("nodes")), 20)
 
 
