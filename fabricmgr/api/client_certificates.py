@@ -6,9 +6,10 @@ from cryptography import x509
 from fastapi import APIRouter, Response
 
 from fabricmgr.api.framework import Model, View
-from fabricmgr.api.parts import Called, gone
+from fabricmgr.api.parts import Called, Paging, gone
 from fabricmgr.domain.account import CertificateMapping, ClientLogin, Trusted
 from fabricmgr.domain.errors import NotInList
+from fabricmgr.domain.page import Page
 from fabricmgr.services import client_certificates
 from fabricmgr.store.tx import Tx
 
@@ -66,9 +67,11 @@ class CertificatePage(View):
     next: str | None
 
 
-def _page(found: list[Trusted]) -> CertificatePage:
-    """Whole: there are never many."""
-    return CertificatePage(items=[CertificateView.of(each) for each in found], next=None)
+def _page(found: list[Trusted], page: Page) -> CertificatePage:
+    """By fingerprint; there are never many."""
+    rest = sorted((each for each in found if each.fingerprint > (page.after or "")), key=lambda each: each.fingerprint)
+    cut = page.cut(rest[: page.limit + 1], lambda each: each.fingerprint)
+    return CertificatePage(items=[CertificateView.of(each) for each in cut.items], next=cut.next)
 
 
 @router.get("/v1/client-login", response_model=ClientLoginView)
@@ -95,9 +98,9 @@ def _mapping(text: str) -> CertificateMapping:
 
 
 @router.get("/v1/client-authorities", response_model=CertificatePage)
-async def list_client_authorities(call: Called) -> Response:
+async def list_client_authorities(call: Called, page: Paging) -> Response:
     """CAs whose certificates name accounts."""
-    return call.shown(_page(await call.read(client_certificates.authorities)))
+    return call.shown(_page(await call.read(client_certificates.authorities), page))
 
 
 @router.post("/v1/client-authorities", response_model=CertificateView, status_code=201)
@@ -121,9 +124,9 @@ async def remove_client_authority(call: Called, certificate: str) -> Response:
 
 
 @router.get("/v1/accounts/{account}/certificates", response_model=CertificatePage)
-async def list_account_certificates(call: Called, account: str) -> Response:
+async def list_account_certificates(call: Called, account: str, page: Paging) -> Response:
     """Certificates by which an account logs in."""
-    return call.shown(_page(await call.read(lambda tx: client_certificates.certificates(tx, account))))
+    return call.shown(_page(await call.read(lambda tx: client_certificates.certificates(tx, account)), page))
 
 
 @router.post("/v1/accounts/{account}/certificates", response_model=CertificateView, status_code=201)
