@@ -1,7 +1,7 @@
 """Nodes, namespaces and pods of a cluster as rows: what changed within a moment is one statement for each kind."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -36,14 +36,13 @@ class Dirty:
 
 
 class KubeRows:
-    """A part of following. written: called after rows were. whole: set once rows say all that the API server shows."""
+    """A part of following. whole: set once rows say all that the API server shows."""
 
     name = "rows"
     kinds: Sequence[Kind[Any]] = (NODES, NAMESPACES, PODS)
 
-    def __init__(self, view: ClusterView, written: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, view: ClusterView) -> None:
         self._view = view
-        self._written = written
         self._dirty = {kind.name: Dirty() for kind in self.kinds}
         self._whole: set[str] = set()
         self.whole = asyncio.Event()
@@ -78,7 +77,6 @@ class KubeRows:
         self._whole = whole | {kind.name for kind in missing}
         if len(self._whole) == len(self.kinds):
             self.whole.set()
-        self._written()
         return any(dirty.written for dirty in self._dirty.values())
 
     async def _write(self, taken: dict[str, tuple[list[Any], list[str]]], missing: Sequence[Kind[Any]], tx: Tx) -> None:

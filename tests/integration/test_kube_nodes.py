@@ -20,7 +20,7 @@ from fabricmgr.store import kube_rows
 from fabricmgr.store.tables import allocation, network, node, outbox
 from fabricmgr.store.tx import Database
 from tests.support.database import NOW
-from tests.support.rows import insert_allocation, insert_block
+from tests.support.rows import insert_allocation, insert_block, insert_node
 from tests.support.writing import Site, site
 
 LAB = ClusterName("default")
@@ -213,7 +213,7 @@ async def test_a_node_is_matched_and_its_labels_are_ours(database_url: str) -> N
 
 async def test_nodes_without_an_agent_and_agents_without_a_node_are_named(database_url: str) -> None:
     async with lab(database_url) as here:
-        await here.site.node("w2")
+        await here.database.run(lambda tx: insert_node(tx, here.cluster, "w2"))
         shown = [KubeNode("w1", "n-1"), KubeNode("w9", "n-9")]
 
         async with here.database.read() as tx:
