@@ -24,6 +24,7 @@ from fabricmgr.api import (
     roles,
     sessions,
     tasks,
+    workloads,
 )
 from fabricmgr.api.agents import AgentRoutes, Door
 from fabricmgr.api.direct import DirectRoutes
@@ -58,7 +59,22 @@ from fabricmgr.web.privileges import TABLE
 from fabricmgr.web.responses import Answer, Renderer, ok, problem
 from fabricmgr.web.who import Principal, Who
 
-ROUTERS = (sessions, accounts, client_certificates, roles, clusters, networks, nodes, pools, fabric, allocations, history, events, tasks)
+ROUTERS = (
+    sessions,
+    accounts,
+    client_certificates,
+    roles,
+    clusters,
+    networks,
+    nodes,
+    pools,
+    fabric,
+    allocations,
+    history,
+    events,
+    tasks,
+    workloads,
+)
 
 
 @dataclass(frozen=True)
@@ -107,12 +123,15 @@ class Manager:
 
     async def run(self) -> None:
         """What works behind the requests, until cancelled; the audit log is written to its end then."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.audit.run())
-            group.create_task(self.parts.listener.run())
-            for tree in self.trees.values():
-                if tree.run is not None:
-                    group.create_task(tree.run())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.audit.run())
+                group.create_task(self.parts.listener.run())
+                for tree in self.trees.values():
+                    if tree.run is not None:
+                        group.create_task(tree.run())
+        finally:
+            await self.parts.apis.close()
 
 
 def build(stores: Stores, settings: ManagerSettings, clock: Callable[[], datetime], version: str) -> Manager:

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 
 import typer
 
-from fabricmgr.cli import accounts, allocations, clusters, events, fabric, nodes, pools, roles, tasks
+from fabricmgr.cli import accounts, allocations, clusters, events, fabric, nodes, pools, roles, tasks, workloads
 from fabricmgr.cli.failure import Failure
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Ask and tell the Fabric Manager.")
 app.command("login")(accounts.log_in)
 app.command("logout")(accounts.log_out)
 app.command("who-had")(allocations.who_had)
+app.command("simulate")(workloads.simulate)
+app.add_typer(workloads.explain, name="explain")
+app.add_typer(workloads.workload, name="workload")
 app.add_typer(clusters.cluster, name="cluster")
 app.add_typer(clusters.network, name="network")
 app.add_typer(fabric.endpoint, name="endpoint")
