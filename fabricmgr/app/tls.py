@@ -223,9 +223,13 @@ class Identity:
         Whom one stands for is looked up at each request, so that connections there are need not end when one goes."""
         if tuple(trusted) == self._trusted:
             return
-        self._trusted = tuple(trusted)
-        if self._loaded is not None:
-            self._use(*files(self._settings))
+        before, self._trusted = self._trusted, tuple(trusted)
+        try:
+            if self._loaded is not None:
+                self._use(*files(self._settings))
+        except (OSError, ssl.SSLError):
+            self._trusted = before  # the next look tries again, with a server certificate that is whole by then
+            raise
 
     def _load_early(self, now: datetime) -> None:
         certificate, key = new_authority("fabricmgr starts", now)

@@ -118,8 +118,9 @@ class Worker:
         async with self._assembled.stores.database.read() as tx:
             if await client_certificates.trust_version(tx) == self._trust_version:
                 return Outcome.done("what is trusted has not changed")
-            self._trust_version, trusted = await client_certificates.trusted(tx)
+            version, trusted = await client_certificates.trusted(tx)
         self._identity.trust_clients(trusted)
+        self._trust_version = version
         return Outcome.done(f"{len(trusted)} certificates of others are trusted")
 
     async def _end(self, servers: list[serving.Serving], tasks: list["asyncio.Task[None]"], others: list["asyncio.Task[None]"]) -> None:

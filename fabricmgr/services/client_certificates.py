@@ -1,9 +1,11 @@
 """Accounts that log in by client certificate: by one that is kept for the account, or by one of a trusted CA that names it."""
 
+import ssl
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -168,7 +170,17 @@ def _one(text: str, field: str) -> x509.Certificate:
         raise Invalid(field, "(not shown)", expected) from None
     if len(found) != 1:
         raise Invalid(field, f"{len(found)} certificates", expected)
+    _try_out(found[0], field)
     return found[0]
+
+
+def _try_out(found: x509.Certificate, field: str) -> None:
+    """Every worker's TLS has to take it: what it cannot read must not stand in the way of all else that is trusted."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=pem(found))
+        _key(found)
+    except (ssl.SSLError, ValueError, UnsupportedAlgorithm):
+        raise Invalid(field, "(not shown)", "a certificate that TLS here can read") from None
 
 
 def _check_foreign(found: x509.Certificate, ours: Ours, field: str) -> None:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.conformance.runner import Target
+from tests.support.client_issuer import Issuer
 from tests.support.manager import enrolment, hello
 from tests.support.serve_process import ServeProcess, managers
 from tests.support.switch_rows import observe
@@ -66,7 +67,15 @@ def fill(client: httpx2.Client, folder: Path) -> None:
     owners = [{"owner": f"host-{number}", "families": [4]} for number in range(ALLOCATIONS)]
     outcomes = posted(client, "/v1/pools/direct/allocations", {"owners": owners}, 200)["items"]
     assert all(each.get("addresses") for each in outcomes), outcomes
+    client_login(client)
     fabric(client)
+
+
+def client_login(client: httpx2.Client) -> None:
+    """A CA that names accounts, and a certificate of one account."""
+    assert client.patch("/v1/client-login", json={"enabled": True}).status_code == 200
+    posted(client, "/v1/client-authorities", {"certificate": Issuer("The Company").pem})
+    posted(client, f"/v1/accounts/{ADMIN}/certificates", {"certificate": Issuer("itself").issue("whoever").pem})
 
 
 def node(client: httpx2.Client, folder: Path, name: str, number: int) -> None:
