@@ -197,3 +197,63 @@ def database(cluster: Cluster) -> str:
     """Of the manager: its socket lies somewhere below."""
     (socket,) = (cluster.manager.data_dir / "postgres").rglob(f".s.PGSQL.{PORT}")
     return f"postgresql://{ROLE}@/{DATABASE}?host={socket.parent}&port={PORT}"
+
+
+def test_a_right_that_is_missing_is_named_and_what_does_not_need_it_goes_on(followed: Cluster) -> None:
+    """No role over DaemonSets."""
+    rules = [
+        {
+            "apiGroups": ["", "apps", "batch", "discovery.k8s.io", "networking.k8s.io", "k8s.cni.cncf.io"],
+            "resources": LISTED,
+            "verbs": VERBS,
+        },
+    ]
+    named = {"name": "half-blind"}
+    account = {"kind": "ServiceAccount", "name": "half-blind", "namespace": "default"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "half-blind"}
+    rbac = "rbac.authorization.k8s.io/v1"
+    followed.apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**named, "namespace": "default"}},
+        {"apiVersion": rbac, "kind": "ClusterRole", "metadata": named, "rules": rules},
+        {"apiVersion": rbac, "kind": "ClusterRoleBinding", "metadata": named, "roleRef": role, "subjects": [account]},
+    )
+    access = json.loads(followed.kubeconfig.read_text())
+    access["users"][0]["user"] = {"token": followed.kubectl("create", "token", "half-blind").strip()}
+    try:
+        followed.manager.ask("PATCH", "/v1/clusters/default", {"kubeconfig": json.dumps(access)})
+        wait_for("the missing right is named", lambda: "daemonsets.apps" in api(followed)["reason"], 30)
+        found = api(followed)
+        before = last(followed)
+        followed.apply(objects.deployment("seen", 1))
+        followed.rolled_out("seen")
+        wait_for("it is complete", lambda: "WorkloadComplete" in told(followed, before, name="seen"), 20)
+    finally:
+        followed.delete("deployment", "seen")
+        followed.manager.ask("PATCH", "/v1/clusters/default", {"kubeconfig": followed.kubeconfig.read_text()})
+        followed.delete("clusterrolebinding", "half-blind")
+    wait_for("no right is missing", lambda: api(followed)["state"] == "following" and "daemonsets" not in api(followed)["reason"], 30)
+
+    assert found["state"] == "following"
+    assert "deployments" not in found["reason"]
+
+
+VERBS = ["get", "list", "watch"]
+LISTED = [
+    "pods", "nodes", "namespaces", "services", "endpointslices", "deployments", "replicasets", "statefulsets", "jobs", "servicecidrs",
+    "network-attachment-definitions",
+]  # fmt: skip
+
+
+def test_an_api_server_that_is_away_is_told_and_what_happened_meanwhile_when_it_is_back(followed: Cluster) -> None:
+    before = last(followed)
+    server = followed.control.programs["kube-apiserver"]
+
+    server.stop()
+    try:
+        wait_for("it is told", lambda: "ClusterUnreachable" in told(followed, before), 60)
+    finally:
+        server.start()
+    wait_for("it is followed again", lambda: told(followed, before).count("ClusterFollowed") == 1, 90)
+
+    assert api(followed)["state"] == "following"
+    wait_for("kubectl is answered", lambda: followed.control.run_kubectl("get", "nodes").returncode == 0, 30)
