@@ -36,6 +36,7 @@ DEGRADED = "fabricmgr.io/network-degraded"  # taint
 FREE = "fabricmgr.io/free-addresses"  # label
 PERIOD = 2.0  # seconds between looks at what is free
 RESYNC = 30.0  # seconds between looks at all Nodes: agents fall silent without a change of their Node
+COUNT = timedelta(seconds=5)  # between counts of what pools have
 QUIET = timedelta(seconds=60)  # between two writes of a number that changed little
 
 
@@ -60,6 +61,9 @@ class KubeNodes:
         self.doubts: dict[str, str] = {}
         self._shown: dict[str, Shown] = {}
         self._known = False
+        self._ours = kube_nodes.Ours([])
+        self._stock = kube_nodes.Stock((), {}, frozenset())
+        self._counted_at: datetime | None = None
         self._used: str | None = None
         self._used_at: datetime | None = None
         self._queue: Queue[str] = Queue("nodes", self.reconcile, chance=view.chance, keys=self._names, resync=RESYNC)
@@ -71,6 +75,7 @@ class KubeNodes:
 
     async def run(self) -> None:
         await self._view.until_synced(NODES)
+        await self._database_look()
         await self._view.database.run(self._take_in)
         self._known = True
         for name in self._names():
@@ -112,7 +117,9 @@ class KubeNodes:
         seen = None if found is None else Seen(found.uid, found.ready, unready(found))
         rules = Rules(self._view.clock(), self._view.began, self._grace, baseline)
         shown = None if found is None else node_of(found)
-        observed = await kube_nodes.observe(tx, self._view.cluster_id, ClusterName(self._view.cluster), name, shown, seen, rules)
+        observed = await kube_nodes.observe(
+            tx, self._view.cluster_id, ClusterName(self._view.cluster), name, shown, seen, self._ours, rules
+        )
         self._systems[name] = observed.system or ""
         return observed
 
@@ -120,13 +127,10 @@ class KubeNodes:
 
     async def mark(self) -> Outcome:
         """Taints and labels of Nodes whose agents are known, where they differ from what they should be."""
-        now = self._view.clock()
-        async with self._view.database.read() as tx:
-            if self._used_at is None or now - self._used_at >= QUIET:
-                self._used, self._used_at = await kube_nodes.most_used(tx, self._view.cluster_id), now
-            nodes = list(self._view.copy(NODES).store.values())
-            self._view.notes[self.name] = await kube_nodes.doubtful(tx, self._view.cluster_id, map(node_of, nodes))
-            rooms = await kube_nodes.headroom(tx, self._view.cluster_id, ClusterName(self._view.cluster), self._used, now)
+        nodes = list(self._view.copy(NODES).store.values())
+        await self._database_look()
+        self._view.notes[self.name] = kube_nodes.doubtful(map(node_of, nodes), self._ours)
+        rooms = kube_nodes.headroom(self._ours, self._stock, self._used)
         written = 0
         try:
             for node in nodes:
@@ -136,6 +140,16 @@ class KubeNodes:
         except ApiRefused as refused:
             return Outcome.again(60.0, f"headroom is not shown: we may not {refused.verb} {refused.resource}")
         return Outcome.done(f"marked {written} nodes" if written else "nodes show what they have left")
+
+    async def _database_look(self) -> None:
+        """Nodes each time; what costs a count of allocations only now and then."""
+        now, cluster, name = self._view.clock(), self._view.cluster_id, ClusterName(self._view.cluster)
+        async with self._view.database.read() as tx:
+            self._ours = await kube_nodes.ours_of(tx, cluster)
+            if self._counted_at is None or now - self._counted_at >= COUNT:
+                self._stock, self._counted_at = await kube_nodes.stock(tx, cluster, name, now), now
+            if self._used_at is None or now - self._used_at >= QUIET:
+                self._used, self._used_at = await kube_nodes.most_used(tx, cluster), now
 
     async def _mark(self, node: Node, room: Headroom) -> bool:
         exhausted = bool(room.exhausted)

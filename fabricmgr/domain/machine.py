@@ -70,19 +70,40 @@ def compare(one: Machine, other: Machine) -> Verdict:
     return Verdict(bool(witness) and not against, against or witness)
 
 
+class Known:
+    """Machines by what may speak for them, so that one among thousands is found without comparing it with each."""
+
+    def __init__(self, machines: Iterable[Machine]) -> None:
+        self._machines: Sequence[Machine] = [*machines]
+        self._places: dict[str, list[int]] = {}
+        for place, each in enumerate(self._machines):
+            for key in _keys(each):
+                self._places.setdefault(key, []).append(place)
+
+    def find(self, wanted: Machine) -> tuple[int | None, str]:
+        """Which of them it is, by place, and why; else None, and what is doubtful. Of several the one of the same name (cloned machines
+        share a UUID)."""
+        places = sorted({place for key in _keys(wanted) for place in self._places.get(key, ())})
+        verdicts = {place: compare(wanted, self._machines[place]) for place in places}
+        same = [place for place, verdict in verdicts.items() if verdict.same]
+        named = [place for place in same if wanted.name and self._machines[place].name == wanted.name]
+        if len(named or same) == 1:
+            place = (named or same)[0]
+            return place, verdicts[place].reason
+        if same:
+            return None, f"{len(same)} machines have UUID {wanted.uuid}"
+        return None, next((verdict.reason for verdict in verdicts.values() if verdict.reason), "")
+
+
 def find(wanted: Machine, machines: Iterable[Machine]) -> tuple[int | None, str]:
-    """Which of them it is, by place, and why; else None, and what is doubtful. Of several the one of the same name (cloned machines share
-    a UUID)."""
-    known: Sequence[Machine] = [*machines]
-    verdicts = [compare(wanted, each) for each in known]
-    same = [place for place, verdict in enumerate(verdicts) if verdict.same]
-    named = [place for place in same if wanted.name and known[place].name == wanted.name]
-    if len(named or same) == 1:
-        place = (named or same)[0]
-        return place, verdicts[place].reason
-    if same:
-        return None, f"{len(same)} machines have UUID {wanted.uuid}"
-    return None, next((verdict.reason for verdict in verdicts if verdict.reason), "")
+    """Among a few."""
+    return Known(machines).find(wanted)
+
+
+def _keys(machine: Machine) -> set[str]:
+    names = {f"name {machine.name}"} if machine.name else set()
+    serial = {f"serial {machine.serial.strip().lower()}"} if machine.serial else set()
+    return {*forms(machine.uuid), *_plain(machine.macs), *map(str, machine.addresses)} | names | serial
 
 
 def _against(one: Machine, other: Machine) -> str:

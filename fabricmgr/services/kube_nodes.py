@@ -34,11 +34,21 @@ class Matched:
     reason: str
 
 
-def match(shown: KubeNode, ours: Sequence[Node]) -> Matched:
-    """Which of our nodes a Node of the API is."""
-    wanted = Machine(uuid=shown.system_uuid, addresses=frozenset(shown.addresses), name=shown.name)
-    place, reason = machine.find(wanted, [_machine(each) for each in ours])
-    return Matched(None if place is None else ours[place], reason)
+class Ours:
+    """Our nodes of a cluster as they were a moment ago, ready to be matched."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = nodes
+        self._known = machine.Known(_machine(each) for each in nodes)
+
+    def match(self, shown: KubeNode) -> Matched:
+        """Which of our nodes a Node of the API is."""
+        place, reason = self._known.find(Machine(uuid=shown.system_uuid, addresses=frozenset(shown.addresses), name=shown.name))
+        return Matched(None if place is None else self.nodes[place], reason)
+
+
+async def ours_of(tx: Tx, cluster_id: int) -> Ours:
+    return Ours(await node_rows.of_cluster(tx, cluster_id))
 
 
 def _machine(node: Node) -> Machine:
@@ -56,17 +66,17 @@ def _interface_addresses(node: Node) -> set[Address]:
     return {each for each in found if not each.is_link_local and not each.is_loopback}
 
 
-def unmatched(shown: Iterable[KubeNode], ours: Sequence[Node]) -> tuple[list[tuple[str, str]], list[str]]:
+def unmatched(shown: Iterable[KubeNode], ours: Ours) -> tuple[list[tuple[str, str]], list[str]]:
     """Nodes of the API that none of ours is, with what is doubtful; and those of ours that the API does not show."""
-    found = [(each.name, match(each, ours)) for each in shown]
+    found = [(each.name, ours.match(each)) for each in shown]
     known = {matched.node.name for _, matched in found if matched.node is not None}
-    alive = [str(each.name) for each in ours if each.state is not NodeState.GONE and each.name not in known]
+    alive = [str(each.name) for each in ours.nodes if each.state is not NodeState.GONE and each.name not in known]
     return [(name, matched.reason) for name, matched in found if matched.node is None], alive
 
 
-async def doubtful(tx: Tx, cluster_id: int, shown: Iterable[KubeNode]) -> str:
+def doubtful(shown: Iterable[KubeNode], ours: Ours) -> str:
     """Which Nodes have no agent and which agents no Node, in a sentence for people; empty where each has its own."""
-    alone, agents = unmatched(shown, await node_rows.of_cluster(tx, cluster_id))
+    alone, agents = unmatched(shown, ours)
     without = [f"{name} ({reason})" if reason else name for name, reason in alone[:MOST_NAMED]]
     said = [f"no agent on {', '.join(without)}{_more(alone)}"] if alone else []
     said += [f"not in the API: {', '.join(agents[:MOST_NAMED])}{_more(agents)}"] if agents else []
@@ -83,9 +93,9 @@ async def shown_as(tx: Tx, ours: Sequence[Node]) -> dict[int, KubeNode]:
     for cluster in {each.cluster for each in ours}:
         known = await kube_rows.nodes(tx, (await cluster_rows.get(tx, cluster)).id)
         names = {each.name: each for each in known}
-        mine = [each for each in ours if each.cluster == cluster]
-        matched = {node.id: each for each in known if (node := match(each, mine).node) is not None}
-        found |= {node.id: each for node in mine if (each := names.get(node.name) or matched.get(node.id)) is not None}
+        mine = Ours([each for each in ours if each.cluster == cluster])
+        matched = {node.id: each for each in known if (node := mine.match(each).node) is not None}
+        found |= {node.id: each for node in mine.nodes if (each := names.get(node.name) or matched.get(node.id)) is not None}
     return found
 
 
@@ -100,15 +110,15 @@ class Observed:
 
 
 async def observe(
-    tx: Tx, cluster_id: int, cluster: ClusterName, name: str, shown: KubeNode | None, seen: Seen | None, rules: Rules
+    tx: Tx, cluster_id: int, cluster: ClusterName, name: str, shown: KubeNode | None, seen: Seen | None, ours: Ours, rules: Rules
 ) -> Observed:
     """Tell what happened to a Node since it was seen last; give its node of ours up when it is gone. Its labels are ours then too."""
     key = Key(KIND, "", name)
     state = await workload_rows.find(tx, cluster_id, key)
     memory = None if state is None else Memory.from_json(state)
-    ours = await node_rows.of_cluster(tx, cluster_id)
-    matched = match(shown, ours) if shown is not None else Matched(_remembered(state, ours, name), "")
-    node = matched.node
+    matched = ours.match(shown) if shown is not None else Matched(_remembered(state, ours.nodes, name), "")
+    # As it is now: its agent may have spoken since.
+    node = None if matched.node is None else await node_rows.find(tx, cluster, matched.node.name)
     agent = None if node is None else Agent(node.name, node.seen_at, node.state is NodeState.GONE)
     found = kube_node.look(cluster, name, memory, seen, agent, rules)
     for event in found.events:
@@ -144,13 +154,25 @@ class Headroom:
     faults: tuple[str, ...] = ()
 
 
-async def headroom(tx: Tx, cluster_id: int, cluster: ClusterName, used: str | None, now: datetime) -> dict[str, Headroom]:
-    """By the name of our node, for those whose agents said what they have. used: the network that every pod needs an address of."""
+@dataclass(frozen=True)
+class Stock:
+    """What pools of a cluster's networks have: by name of the pool and family. pressed: pools without a block to claim."""
+
+    networks: Sequence[Network]
+    families: Mapping[tuple[str, int], Usage]
+    pressed: frozenset[str]
+
+
+async def stock(tx: Tx, cluster_id: int, cluster: ClusterName, now: datetime) -> Stock:
+    """It counts every allocation of these pools."""
     networks = await network_rows.of_cluster(tx, cluster_id)
-    pressed = frozenset(await pressure.pressed(tx, cluster, now))
-    families = await _families(tx, networks, now)
-    alive = [each for each in await node_rows.of_cluster(tx, cluster_id) if each.state in (NodeState.ENROLLED, NodeState.SUSPECT)]
-    return {each.name: room for each in alive if (room := _headroom(each, networks, pressed, families, used)) is not None}
+    return Stock(networks, await _families(tx, networks, now), frozenset(await pressure.pressed(tx, cluster, now)))
+
+
+def headroom(ours: Ours, held: Stock, used: str | None) -> dict[str, Headroom]:
+    """By the name of our node, for those whose agents said what they have. used: the network that every pod needs an address of."""
+    alive = [each for each in ours.nodes if each.state in (NodeState.ENROLLED, NodeState.SUSPECT)]
+    return {str(each.name): room for each in alive if (room := _headroom(each, held, used)) is not None}
 
 
 async def most_used(tx: Tx, cluster_id: int) -> str | None:
@@ -167,13 +189,11 @@ async def _families(tx: Tx, networks: Iterable[Network], now: datetime) -> dict[
     return found
 
 
-def _headroom(
-    node: Node, networks: Iterable[Network], pressed: frozenset[str], families: Mapping[tuple[str, int], Usage], used: str | None
-) -> Headroom | None:
+def _headroom(node: Node, held: Stock, used: str | None) -> Headroom | None:
     rooms: dict[str, dict[str, int]] = {}
-    for network in networks:
+    for network in held.networks:
         for family in network.families:
-            room = _room(node, network, family.value, pressed, families)
+            room = _room(node, network, family.value, held)
             if room is not None:
                 rooms.setdefault(network.name, {})[f"{network.name}/{family.value}"] = room
     if not rooms:
@@ -183,12 +203,13 @@ def _headroom(
     return Headroom(min(chosen.values()), tuple(sorted(place for place, room in chosen.items() if room <= 0)), node.faults)
 
 
-def _room(node: Node, network: Network, family: int, pressed: frozenset[str], families: Mapping[tuple[str, int], Usage]) -> int | None:
+def _room(node: Node, network: Network, family: int, held: Stock) -> int | None:
     """In its blocks, and in pools that it may still claim of or be given addresses of. None where its agent has not said yet."""
-    open_pools = [name for name in network.pools if (name, family) in families]
+    open_pools = [name for name in network.pools if (name, family) in held.families]
     if network.decide is Decide.MANAGER:
-        return sum(families[(name, family)].free for name in open_pools)
+        return sum(held.families[(name, family)].free for name in open_pools)
     said = node.free.get(f"{network.name}/{family}")
     if said is None:
         return None
-    return int(said) + sum(families[(name, family)].free for name in open_pools if name not in pressed)
+    # A pool that was pressed a moment ago may have been counted before it was.
+    return int(said) + sum(max(1, held.families[(name, family)].free) for name in open_pools if name not in held.pressed)

@@ -73,6 +73,10 @@ class Lab:
         assert third.told == []
         return [(each.what.value, each.pod, each.address) for each in second.told]
 
+    async def ours(self) -> kube_nodes.Ours:
+        async with self.database.read() as tx:
+            return await kube_nodes.ours_of(tx, self.cluster)
+
     async def looks(self) -> int:
         async with self.database.read() as tx:
             return int(await tx.value(select(node.c.looks).where(node.c.id == self.node)))
@@ -198,11 +202,13 @@ async def test_a_node_is_matched_and_its_labels_are_ours(database_url: str) -> N
         values = {"system_uuid": "00112233-4455-6677-8899-AABBCCDDEEFF"}
         await here.database.run(lambda tx: tx.change(update(node).where(node.c.id == here.node).values(values)))
         shown = KubeNode("w1", "n-1", "33221100-5544-7766-8899-aabbccddeeff", {"zone": "a"}, (), True)
-        rules = Rules(NOW, NOW, timedelta(minutes=15))
+        ours, rules = await here.ours(), Rules(NOW, NOW, timedelta(minutes=15))
 
-        seen = await here.database.run(lambda tx: kube_nodes.observe(tx, here.cluster, LAB, "w1", shown, Seen("n-1", ready=True), rules))
+        seen = await here.database.run(
+            lambda tx: kube_nodes.observe(tx, here.cluster, LAB, "w1", shown, Seen("n-1", ready=True), ours, rules)
+        )
         other = await here.database.run(
-            lambda tx: kube_nodes.observe(tx, here.cluster, LAB, "w9", KubeNode("w9", "n-9"), Seen("n-9", ready=True), rules)
+            lambda tx: kube_nodes.observe(tx, here.cluster, LAB, "w9", KubeNode("w9", "n-9"), Seen("n-9", ready=True), ours, rules)
         )
 
         assert (seen.system, other.system) == ("w1", None)
@@ -217,8 +223,9 @@ async def test_nodes_without_an_agent_and_agents_without_a_node_are_named(databa
         shown = [KubeNode("w1", "n-1"), KubeNode("w9", "n-9")]
 
         async with here.database.read() as tx:
-            said = await kube_nodes.doubtful(tx, here.cluster, shown)
-            as_one = await kube_nodes.doubtful(tx, here.cluster, [KubeNode("w1", "n-1"), KubeNode("w2", "n-2")])
+            ours = await kube_nodes.ours_of(tx, here.cluster)
+        said = kube_nodes.doubtful(shown, ours)
+        as_one = kube_nodes.doubtful([KubeNode("w1", "n-1"), KubeNode("w2", "n-2")], ours)
 
         assert said == "no agent on w9; not in the API: w2"
         assert as_one == ""
@@ -232,7 +239,8 @@ async def test_a_deleted_node_with_a_silent_agent_is_given_up_and_one_that_speak
         async def observe(minutes: float, seen: Seen | None) -> None:
             shown = None if seen is None else KubeNode("w1", "n-1", ready=True)
             rules = Rules(NOW + timedelta(minutes=minutes), NOW, grace)
-            await here.database.run(lambda tx: kube_nodes.observe(tx, here.cluster, LAB, "w1", shown, seen, rules))
+            ours = await here.ours()
+            await here.database.run(lambda tx: kube_nodes.observe(tx, here.cluster, LAB, "w1", shown, seen, ours, rules))
 
         await observe(0, Seen("n-1", ready=True))
         await observe(1, None)
@@ -253,7 +261,8 @@ async def test_a_node_has_room_while_its_pool_has_and_none_when_both_are_out(dat
             values = {"free": {"pods/4": free}, "state": "enrolled"}
             await here.database.run(lambda tx: tx.change(update(node).where(node.c.id == here.node).values(values)))
             async with here.database.read() as tx:
-                return (await kube_nodes.headroom(tx, here.cluster, LAB, "pods", NOW))["w1"]
+                ours, held = await kube_nodes.ours_of(tx, here.cluster), await kube_nodes.stock(tx, here.cluster, LAB, NOW)
+            return kube_nodes.headroom(ours, held, "pods")["w1"]
 
         plenty = await room(0)
         for third in ("10.10.0.64/26", "10.10.0.128/26", "10.10.0.192/26"):
