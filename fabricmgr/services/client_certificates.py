@@ -32,6 +32,9 @@ _UTF8 = 0x0C  # DER's tag of a UTF8String
 _SHORT = 0x80  # DER: lengths from here on take more than one octet
 _FINGERPRINT = 64  # hex digits
 
+# The library reads lazily and strictly: what TLS has taken may still fail here, at any look.
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
 Ours = Sequence[x509.Certificate]
 
 
@@ -42,8 +45,11 @@ async def ours(tx: Tx, sealer: Sealer, now: datetime) -> Ours:
 
 
 def presented(text: str) -> Presented:
-    """What TLS hands over, PEM."""
-    return Presented(_fingerprint(x509.load_pem_x509_certificate(text.encode())), text)
+    """What TLS hands over, PEM. Raises Unauthenticated for what only TLS can read."""
+    try:
+        return Presented(_fingerprint(x509.load_pem_x509_certificate(text.encode())), text)
+    except _UNREADABLE:
+        raise Unauthenticated("the certificate cannot be read") from None
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:
@@ -178,9 +184,14 @@ def _try_out(found: x509.Certificate, field: str) -> None:
     """Every worker's TLS has to take it: what it cannot read must not stand in the way of all else that is trusted."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=pem(found))
-        _key(found)
-    except (ssl.SSLError, ValueError, UnsupportedAlgorithm):
-        raise Invalid(field, "(not shown)", "a certificate that TLS here can read") from None
+        _look_at_all(found)
+    except (ssl.SSLError, *_UNREADABLE):
+        raise Invalid(field, "(not shown)", "a certificate that can be read here, all of it") from None
+
+
+def _look_at_all(found: x509.Certificate) -> tuple[object, ...]:
+    """What pages show of it, so that none fails later."""
+    return _key(found), found.subject.rfc4514_string(), found.issuer.rfc4514_string(), list(found.extensions), found.version
 
 
 def _check_foreign(found: x509.Certificate, ours: Ours, field: str) -> None:
@@ -228,9 +239,7 @@ async def account_of(tx: Tx, shown: Presented, source: str, lockout: Lockout, no
     Raises Unauthenticated for one that is unknown, has ended, or names no account that may come in; LockedOut as for passwords."""
     login = await client_rows.login(tx)
     certificate = x509.load_pem_x509_certificate(shown.pem.encode())
-    found = await client_rows.owner(tx, shown.fingerprint)
-    if found is None:
-        found = await _named(tx, certificate, login.mapping, now)
+    found = await client_rows.owner(tx, shown.fingerprint) or await _named(tx, certificate, login.mapping, now)
     if found is None:
         raise Unauthenticated("the certificate is unknown here")
     if not login.enabled:
@@ -246,12 +255,13 @@ async def account_of(tx: Tx, shown: Presented, source: str, lockout: Lockout, no
 
 async def _named(tx: Tx, certificate: x509.Certificate, mapping: CertificateMapping, now: datetime) -> Account | None:
     """By what the certificate says, where a trusted CA signed it: TLS says only that somebody believed did, which may be our own."""
-    name = _name(certificate, mapping)
-    if not name:
-        return None
-    signers = [x509.load_pem_x509_certificate(each.pem.encode()) for each in await client_rows.authorities(tx)]
-    signers = [each for each in signers if issued(certificate, each)]
-    if not signers:
+    kept = [x509.load_pem_x509_certificate(each.pem.encode()) for each in await client_rows.authorities(tx)]
+    try:
+        name = _name(certificate, mapping)
+        signers = [each for each in kept if issued(certificate, each)]
+    except _UNREADABLE:
+        raise Unauthenticated("the certificate cannot be read") from None
+    if not name or not signers:
         return None
     counting = [each for each in signers if each.not_valid_before_utc <= now < each.not_valid_after_utc]
     if not counting:
@@ -280,7 +290,7 @@ def _principal_name(certificate: x509.Certificate) -> str:
     """A UserPrincipalName: a UTF8String in an otherName of the alternative names."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return ""
     found = [each.value for each in names.get_values_for_type(x509.OtherName) if each.type_id == UPN]
     if len(found) != 1:

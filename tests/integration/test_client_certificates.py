@@ -1,5 +1,6 @@
 """Who a client certificate stands for, what is not trusted at all, and what the audit log says of it."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import partial
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fabricmgr.domain.account import (
@@ -241,3 +243,24 @@ async def test_what_is_trusted_is_bounded_and_each_change_is_seen_by_those_who_s
         for missing in ("0" * 64, "not hex", "0" * 63, ""):
             with pytest.raises(NotFound):
                 await w.database.run(partial(client_certificates.remove_certificate, account="alice", fingerprint=missing, by="boss"))
+
+
+async def test_a_certificate_that_only_tls_can_read_is_nobodys(database_url: str) -> None:
+    """Two alternative names as extensions of their own: OpenSSL takes it, and RFC 5280, 4.2, forbids it."""
+    company = Issuer("The Company", about=NOW)
+    good = company.issue("alice", upn="bob@example.org")
+    der = good.certificate.public_bytes(Encoding.DER)
+    usage = bytes.fromhex("0603551d25")  # the object identifier of extended key usage, of the same length as the other's
+    doubled = ssl.DER_cert_to_PEM_cert(der.replace(usage, bytes.fromhex("0603551d11"), 1))
+    async with world(database_url) as w:
+        await w.trust(company.pem)
+        await w.rule(mapping=CertificateMapping.USER_PRINCIPAL_NAME)
+
+        with pytest.raises(Unauthenticated) as refused:
+            await w.who(doubled)
+        with pytest.raises(Invalid):
+            await w.give("alice", doubled)
+
+    assert refused.value.reason == "the certificate cannot be read"
+    with pytest.raises(Unauthenticated):
+        presented("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
