@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from fabricmgr.services import clusters
+from fabricmgr.store import api_rows
 from fabricmgr.store.tx import Tx
 from tests.integration.test_redfish import PODS, POOLS, Json, as_boss, message_of, service
 from tests.support.database import NOW, opened
@@ -214,3 +215,48 @@ async def test_pools_shown_all_at_once_are_as_each_shows_itself(database_url: st
     assert sorted(each["Id"] for each in shown) == sorted(ranges)
     assert shown == alone
     assert {each["Id"]: each["Links"]["Zones@odata.count"] for each in shown} == {"blue": 1, "red": 1, "dual": 0}
+
+
+async def test_selectors_of_a_pool_are_written_and_read_as_they_stand(database_url: str) -> None:
+    wanted = {
+        "Namespaces": ["shop"],
+        "NamespaceLabels": [{"Key": "team", "Values": ["a", "b"]}],
+        "NodeLabels": [{"Key": "rack", "Values": []}],
+        "ServiceLabels": [],
+    }
+    async with service(database_url) as client:
+        await as_boss(client)
+        oem = {"Ranges": [{"Prefix": "10.9.0.0/24"}], "Selectors": wanted, "Priority": 7, "AutoAssign": False}
+        made = await client.post(POOLS, json={"Name": "shop", "Oem": {"FabricMgr": oem}})
+        where = made.headers["location"]
+        tag = {"If-Match": (await client.get(where)).headers["etag"]}
+        wrong = {"Selectors": {"ServiceLabels": [{"Key": "tier"}]}}
+        refused = await client.patch(where, json={"Oem": {"FabricMgr": wrong}}, headers=tag)
+        changed = await client.patch(where, json={"Oem": {"FabricMgr": {"Selectors": {}, "AutoAssign": True}}}, headers=tag)
+
+    shown = made.json()["Oem"]["FabricMgr"]
+    after = changed.json()["Oem"]["FabricMgr"]
+    assert (shown["Selectors"], shown["Priority"], shown["AutoAssign"]) == (wanted, 7, False)
+    assert refused.status_code == 400
+    assert (after["Selectors"]["Namespaces"], after["Priority"], after["AutoAssign"]) == ([], 7, True)
+
+
+async def test_the_zone_of_a_cluster_shows_its_api_server_and_none_of_its_credentials(database_url: str) -> None:
+    cluster_id = await default_cluster(database_url)
+    async with opened(database_url) as database:
+        values = {"server": "https://192.0.2.1:6443", "sealed": b"secret", "server_version": "v1.37.2", "state": "following"}
+        await database.run(lambda tx: api_rows.put(tx, cluster_id, values | {"service_ranges": ["10.96.0.0/16"]}))
+    async with service(database_url) as client:
+        await as_boss(client)
+
+        page = (await client.get("/redfish/v1/Fabrics/ethernet/Zones/default")).json()
+
+    assert page["Oem"]["FabricMgr"]["Cluster"] == {
+        "Server": "https://192.0.2.1:6443",
+        "ServerVersion": "v1.37.2",
+        "State": "Following",
+        "Reason": "",
+        "PodRanges": [],
+        "ServiceRanges": ["10.96.0.0/16"],
+    }
+    assert "secret" not in str(page)

@@ -27,13 +27,14 @@ from fabricmgr.domain.pool import (
     parse_prefixes,
     purpose,
 )
+from fabricmgr.domain.selectors import Selectors
 from fabricmgr.domain.task import Request, TaskKind
 from fabricmgr.domain.thresholds import percent_used
 from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Flag, Items, Json, Kind, Number, Object, Text
 from fabricmgr.redfish.listing import whole
 from fabricmgr.redfish.resource import Accepted, Action, Ask, Made, Resource
-from fabricmgr.redfish.resources import pool_actions
+from fabricmgr.redfish.resources import pool_actions, pool_selectors
 from fabricmgr.redfish.resources.fabrics import known
 from fabricmgr.redfish.resources.tasks import later
 from fabricmgr.services import pools, zones
@@ -55,7 +56,13 @@ _STANDARD = Object({"IPv4": Object(dict.fromkeys(dict.fromkeys(RANGE_OF.values()
 _PREFIX = Object({"Prefix": Text(), "BlockLength": Number(), "Central": Flag()}, required=("Prefix",))
 _RESERVATION = Object({"Prefix": Text(), "Reason": Text()}, required=("Prefix",))
 _THRESHOLDS: Mapping[str, Kind] = {"WarningPercent": Number(), "CriticalPercent": Number()}
-_CHANGEABLE: Mapping[str, Kind] = {"CooldownSeconds": Number(real=True), "ReuseEarly": Flag(), "Draining": Flag(), **_THRESHOLDS}
+_CHANGEABLE: Mapping[str, Kind] = {
+    "CooldownSeconds": Number(real=True),
+    "ReuseEarly": Flag(),
+    "Draining": Flag(),
+    **_THRESHOLDS,
+    **pool_selectors.KINDS,
+}
 _CREATABLE: Mapping[str, Kind] = {
     "Purpose": Text(tuple(each.value for each in Purpose)),
     "Ranges": Items(_PREFIX),
@@ -63,6 +70,7 @@ _CREATABLE: Mapping[str, Kind] = {
     "CooldownSeconds": Number(real=True),
     "ReuseEarly": Flag(),
     **_THRESHOLDS,
+    **pool_selectors.KINDS,
 }
 
 
@@ -135,6 +143,9 @@ def _oem(shown: Shown) -> Json:
         "Draining": pool.draining,
         "WarningPercent": pool.warning,
         "CriticalPercent": pool.critical,
+        "Selectors": pool_selectors.shown(pool.selectors),
+        "Priority": pool.priority,
+        "AutoAssign": pool.auto_assign,
         "Usage": [_usage(each) for each in shown.usage],
         "Blocks": ids.reference(f"{ids.POOLS}/{pool.name}/Oem/FabricMgr/Blocks"),
         "Allocations": ids.reference(f"{ids.POOLS}/{pool.name}/Oem/FabricMgr/Allocations"),
@@ -182,6 +193,9 @@ def _draft(given: Json) -> PoolDraft:
         reservations=tuple(kept),
         warning=oem.get("WarningPercent", WARNING),
         critical=oem.get("CriticalPercent", CRITICAL),
+        selectors=pool_selectors.read(oem) or Selectors(),
+        priority=oem.get("Priority", 0),
+        auto_assign=oem.get("AutoAssign", True),
     )
 
 
@@ -211,6 +225,9 @@ async def patch(ask: Ask, shown: Shown, given: Json, version: int | None) -> Sho
         draining=oem.get("Draining"),
         warning=oem.get("WarningPercent"),
         critical=oem.get("CriticalPercent"),
+        selectors=pool_selectors.read(oem),
+        priority=oem.get("Priority"),
+        auto_assign=oem.get("AutoAssign"),
     )
 
     async def use_case(tx: Tx) -> Shown:

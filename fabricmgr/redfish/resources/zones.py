@@ -13,10 +13,12 @@ from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Items, Json, Link, Object, Text, patched
 from fabricmgr.redfish.resource import Action, Ask, Made, Resource
 from fabricmgr.redfish.resources.fabrics import known
-from fabricmgr.services import clusters, endpoints, pools, zones
+from fabricmgr.services import api_servers, clusters, endpoints, pools, zones
+from fabricmgr.store.api_rows import ApiRow
 from fabricmgr.store.tx import Tx
 
 DEFAULT = "Default"
+OEM_TYPE = "#FabricMgrZone.v1_0_0.Zone"
 GROUP, CLUSTER = "ZoneOfEndpoints", "ZoneOfZones"
 _LINKED = {"Endpoints": Items(Link((ids.ENDPOINTS,))), "AddressPools": Items(Link((ids.POOLS,)))}
 _PATCHED = {name: Items(each.kind, patched=True) for name, each in _LINKED.items()}
@@ -35,11 +37,12 @@ class Shown:
     pools: tuple[str, ...] = ()
     inside: tuple[str, ...] = field(default=())
     stored: int | None = None
+    api: ApiRow | None = None
 
     @property
     def version(self) -> int:
         """The row's; where the page is made of other rows, a number that any of them changes."""
-        return zlib.crc32(repr((self.endpoints, self.pools, self.inside)).encode()) if self.stored is None else self.stored
+        return zlib.crc32(repr((self.endpoints, self.pools, self.inside, self.api)).encode()) if self.stored is None else self.stored
 
 
 async def get(ask: Ask) -> Shown:
@@ -67,7 +70,8 @@ async def _cluster(tx: Tx, name: ClusterName) -> Shown:
     found = await clusters.get(tx, name)
     inside = tuple(ids.zone_id(each.cluster, each.name) for each in await zones.of_cluster(tx, name))
     own = await pools.list_all(tx, PoolFilter(cluster=name), Page(LARGEST_LIMIT))
-    return Shown(found.name, CLUSTER, found.name, inside=inside, pools=tuple(each.name for each in own.items))
+    api = (await api_servers.of_clusters(tx, [name])).get(name)
+    return Shown(found.name, CLUSTER, found.name, inside=inside, pools=tuple(each.name for each in own.items), api=api)
 
 
 async def _group(tx: Tx, cluster: ClusterName, name: str) -> Shown:
@@ -110,7 +114,22 @@ def body(shown: Shown) -> Json:
         "Status": {"State": "Enabled", "Health": "OK"},
         "Links": {key: value for name in of_kind[shown.kind] for key, value in ids.counted(name, links[name]).items()},
     }
+    if shown.api is not None:
+        page["Oem"] = {"FabricMgr": {"@odata.type": OEM_TYPE, "Cluster": _api(shown.api)}}
     return {**page, "Description": shown.description} if shown.description else page
+
+
+def _api(row: ApiRow) -> Json:
+    progressed = {} if row.progressed_at is None else {"ProgressedAt": row.progressed_at.isoformat(timespec="seconds")}
+    return {
+        "Server": row.server,
+        "ServerVersion": row.server_version,
+        "State": row.state.capitalize(),
+        "Reason": row.reason,
+        "PodRanges": [str(each) for each in row.pod_ranges],
+        "ServiceRanges": [str(each) for each in row.service_ranges],
+        **progressed,
+    }
 
 
 async def create(ask: Ask, given: Json) -> Made:
