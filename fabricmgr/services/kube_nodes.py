@@ -211,5 +211,4 @@ def _room(node: Node, network: Network, family: int, held: Stock) -> int | None:
     said = node.free.get(f"{network.name}/{family}")
     if said is None:
         return None
-    # A pool that was pressed a moment ago may have been counted before it was.
-    return int(said) + sum(max(1, held.families[(name, family)].free) for name in open_pools if name not in held.pressed)
+    return int(said) + sum(held.families[(name, family)].free for name in open_pools if name not in held.pressed)
