@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from fabricmgr.api.framework import Model, View
 from fabricmgr.api.parts import Called, Paging, gone
-from fabricmgr.domain.account import CertificateMapping, ClientLogin, Trusted
+from fabricmgr.domain.account import CertificateMapping, ClientLogin, ClientLoginChange, Trusted
 from fabricmgr.domain.errors import NotInList
 from fabricmgr.domain.page import Page
 from fabricmgr.services import client_certificates
@@ -19,16 +19,28 @@ router = APIRouter(tags=["accounts"])
 class ClientLoginPatch(Model):
     enabled: bool | None = None
     mapping: str | None = None
+    lockout_attempts: int | None = None
+    lockout_seconds: int | None = None
 
 
 class ClientLoginView(View):
+    """lockout_attempts, lockout_seconds: null is what each manager's settings say."""
+
     enabled: bool
     mapping: str
+    lockout_attempts: int | None
+    lockout_seconds: int | None
     version: int
 
     @classmethod
     def of(cls, found: ClientLogin) -> "ClientLoginView":
-        return cls(enabled=found.enabled, mapping=found.mapping.value, version=found.version)
+        return cls(
+            enabled=found.enabled,
+            mapping=found.mapping.value,
+            lockout_attempts=found.lockout_attempts,
+            lockout_seconds=found.lockout_seconds,
+            version=found.version,
+        )
 
 
 class CertificateCreate(Model):
@@ -76,16 +88,17 @@ def _page(found: list[Trusted], page: Page) -> CertificatePage:
 
 @router.get("/v1/client-login", response_model=ClientLoginView)
 async def show_client_login(call: Called) -> Response:
-    """Whether accounts log in by client certificate, and what of one names its account."""
+    """Whether accounts log in by client certificate, what of one names its account, and when wrong passwords lock one out."""
     found = await call.read(client_certificates.get_login)
     return call.shown(ClientLoginView.of(found), found.version)
 
 
 @router.patch("/v1/client-login", response_model=ClientLoginView)
 async def change_client_login(call: Called, body: ClientLoginPatch) -> Response:
-    """Switch it on or off, or name the account by something else. It counts at once."""
+    """Change what is named. It counts at once, at every manager."""
     quoted, mapping = call.version("client login", "1"), None if body.mapping is None else _mapping(body.mapping)
-    changed = await call.run(lambda tx: client_certificates.change_login(tx, body.enabled, mapping, quoted, call.by))
+    wanted = ClientLoginChange(body.enabled, mapping, body.lockout_attempts, body.lockout_seconds)
+    changed = await call.run(lambda tx: client_certificates.change_login(tx, wanted, quoted, call.by))
     call.parts.who.forget_certificates()
     return call.shown(ClientLoginView.of(changed), changed.version)
 

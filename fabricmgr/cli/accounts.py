@@ -13,6 +13,7 @@ account = typer.Typer(help="Accounts: who may do what.", no_args_is_help=True)
 account.add_typer(client_certificates.certificate, name="certificate")
 account.add_typer(client_certificates.authority, name="authority")
 account.command("client-login")(client_certificates.client_login)
+account.command("lockout")(client_certificates.lockout)
 
 COLUMNS: show.Columns = {
     "NAME": "name",

@@ -1,4 +1,4 @@
-"""`fabricmgr account certificate`, `account authority` and `account client-login`: logging in by client certificate."""
+"""`fabricmgr account certificate`, `account authority`, `account client-login` and `account lockout`: how accounts log in."""
 
 from pathlib import Path
 from typing import Annotated
@@ -81,3 +81,16 @@ def client_login(
     changed = client.call("PATCH", "/v1/client-login", body)
     state = "on" if changed["enabled"] else "off"
     show.said(f"login by client certificate is {state}, accounts are named by {changed['mapping']}", changed, output)
+
+
+def lockout(
+    attempts: Annotated[int | None, typer.Option(help="wrong passwords before an account waits; 0: never")] = None,
+    seconds: Annotated[int | None, typer.Option(help="how long it waits; 0: not at all")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say for all managers when wrong passwords lock an account out, in place of their settings."""
+    body = {name: value for name, value in {"lockout_attempts": attempts, "lockout_seconds": seconds}.items() if value is not None}
+    if not body:
+        show.one(client.call("GET", "/v1/client-login"), output)
+        return
+    show.said("the lockout of accounts is changed, at every manager", client.call("PATCH", "/v1/client-login", body), output)

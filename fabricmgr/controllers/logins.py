@@ -2,8 +2,9 @@
 
 from datetime import datetime, timedelta
 
+from fabricmgr.domain.account import Lockout
 from fabricmgr.loop import Outcome
-from fabricmgr.services import sessions
+from fabricmgr.services import client_certificates, sessions
 from fabricmgr.settings import ManagerSettings
 from fabricmgr.store import account_rows
 from fabricmgr.store.tx import Database, Tx
@@ -13,9 +14,10 @@ PERIOD = 60.0  # seconds
 
 async def forget(database: Database, settings: ManagerSettings, now: datetime) -> Outcome:
     """One pass. Nobody is let in by a row that is still there: who looks at one looks at its time."""
-    wait = timedelta(seconds=settings.lockout_seconds)
+    by_settings = Lockout(settings.lockout_attempts, timedelta(seconds=settings.lockout_seconds))
 
     async def use(tx: Tx) -> tuple[int, int]:
+        wait = (await client_certificates.get_login(tx)).lockout(by_settings).wait
         return await sessions.expire(tx, settings.session_timeout, now), await account_rows.forget_failures_before(tx, now - wait)
 
     ended, failures = await database.run(use)

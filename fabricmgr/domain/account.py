@@ -127,6 +127,10 @@ class Lockout:
     attempts: int = 5
     wait: timedelta = timedelta(seconds=30)
 
+    def holds(self, failed: int, last: datetime, now: datetime) -> bool:
+        """Whether the account waits, after so many in a row. Never, where no attempts or no wait are named."""
+        return 0 < self.attempts <= failed and last + self.wait > now
+
 
 class CertificateMapping(StrEnum):
     """What of a certificate by a trusted CA names its account; in Redfish's words. WHOLE: nothing does, the certificate itself is known."""
@@ -138,11 +142,31 @@ class CertificateMapping(StrEnum):
 
 @dataclass(frozen=True)
 class ClientLogin:
-    """Whether accounts log in by client certificate, and how one is found."""
+    """How accounts log in: whether by client certificate, and how one is found; and when wrong passwords lock one out.
+
+    lockout_attempts, lockout_seconds: None is what the settings say."""
 
     enabled: bool
     mapping: CertificateMapping
     version: int
+    lockout_attempts: int | None = None
+    lockout_seconds: int | None = None
+
+    def lockout(self, otherwise: Lockout) -> Lockout:
+        """The rule that counts. otherwise: by the settings."""
+        attempts = otherwise.attempts if self.lockout_attempts is None else self.lockout_attempts
+        wait = otherwise.wait if self.lockout_seconds is None else timedelta(seconds=self.lockout_seconds)
+        return Lockout(attempts, wait)
+
+
+@dataclass(frozen=True)
+class ClientLoginChange:
+    """What to change; None leaves it. lockout_attempts: 0 to 1000; lockout_seconds: 0 to 86400; 0 locks nobody out."""
+
+    enabled: bool | None = None
+    mapping: CertificateMapping | None = None
+    lockout_attempts: int | None = None
+    lockout_seconds: int | None = None
 
 
 @dataclass(frozen=True)

@@ -261,9 +261,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "ClientAuthorityRemoved": (
         _resource("ResourceRemoved", "A CA whose certificates name accounts was removed by {by}.", _client_ca, "Certificate"),
     ),
-    "ClientLoginChanged": (
-        _resource("ResourceChanged", "How accounts log in by certificate was changed by {by}.", _accounts, "AccountService"),
-    ),
+    "ClientLoginChanged": (_resource("ResourceChanged", "How accounts log in was changed by {by}.", _accounts, "AccountService"),),
     "ManagerChanged": (_resource("ResourceChanged", "Manager {manager} was changed by {by}.", _manager, "Manager"),),
     "ServerCertificateReplaced": (
         _resource("ResourceChanged", "The server certificate of manager {manager} was replaced by {by}.", _certificate, "Certificate"),

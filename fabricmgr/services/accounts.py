@@ -26,7 +26,7 @@ from fabricmgr.domain.errors import AlreadyExists, InUse, Invalid, LockedOut, Un
 from fabricmgr.domain.events import AccountChanged, AccountCreated, AccountDeleted, AccountLockedOut
 from fabricmgr.domain.page import Page, Paged
 from fabricmgr.services.passwords import Passwords
-from fabricmgr.store import account_rows
+from fabricmgr.store import account_rows, client_rows
 from fabricmgr.store.tx import Database, Tx
 
 FIRST_PASSWORD_FILE = "initial-admin-password"
@@ -50,7 +50,7 @@ async def get(tx: Tx, name: str) -> Account:
 
 async def locked(tx: Tx, names: Collection[str], lockout: Lockout, now: datetime) -> frozenset[str]:
     """Those of the accounts that wait after too many wrong passwords, from any source."""
-    return await account_rows.locked(tx, names, lockout, now)
+    return await account_rows.locked(tx, names, (await client_rows.login(tx)).lockout(lockout), now)
 
 
 async def list_all(tx: Tx, page: Page) -> Paged[Account]:
@@ -114,7 +114,7 @@ async def _keep_an_administrator(tx: Tx, found: Account) -> None:
 
 @dataclass
 class Gate:
-    """Checks names and passwords. One for each process."""
+    """Checks names and passwords. One for each process. lockout: by the settings; what somebody has said since goes before it."""
 
     database: Database
     passwords: Passwords
@@ -145,16 +145,18 @@ class Gate:
         async with self.database.read() as tx:
             failed = await account_rows.failures(tx, name, source)
             found = await account_rows.find(tx, name)
-        if failed is not None and failed[0] >= self.lockout.attempts and failed[1] + self.lockout.wait > now:
-            raise LockedOut(name, failed[1] + self.lockout.wait)
+            rule = (await client_rows.login(tx)).lockout(self.lockout)
+        if failed is not None and rule.holds(*failed, now):
+            raise LockedOut(name, failed[1] + rule.wait)
         return found if found is not None else (None, None)
 
 
 async def _count_failure(tx: Tx, name: str, source: str, lockout: Lockout, now: datetime) -> None:
     known = await account_rows.find(tx, name) is not None
-    count = await account_rows.count_failure(tx, name, source, lockout, now)
-    if known and count == lockout.attempts:
-        tx.emit(AccountLockedOut(name, source, now + lockout.wait))
+    rule = (await client_rows.login(tx)).lockout(lockout)
+    count = await account_rows.count_failure(tx, name, source, rule, now)
+    if known and count == rule.attempts and rule.holds(count, now, now):
+        tx.emit(AccountLockedOut(name, source, now + rule.wait))
 
 
 # --- the first one, and help on the machine itself ---------------------------------------------------------------------

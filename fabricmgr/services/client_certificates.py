@@ -10,7 +10,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fabricmgr.domain.account import Account, AccountPrincipal, CertificateMapping, ClientLogin, Lockout, Presented, Trusted
+from fabricmgr.domain.account import (
+    Account,
+    AccountPrincipal,
+    CertificateMapping,
+    ClientLogin,
+    ClientLoginChange,
+    Lockout,
+    Presented,
+    Trusted,
+)
 from fabricmgr.domain.errors import AlreadyExists, InUse, Invalid, LockedOut, NotFound, Unauthenticated
 from fabricmgr.domain.events import (
     AccountCertificateAdded,
@@ -26,6 +35,7 @@ from fabricmgr.store import account_rows, client_rows
 from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Tx
 
+LOCKOUT_MOST = {"lockout_attempts": 1000, "lockout_seconds": 86400}
 MOST = 200  # authorities and certificates that are kept: each is tried in handshakes of strangers
 UPN = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")
 _UTF8 = 0x0C  # DER's tag of a UTF8String
@@ -60,15 +70,17 @@ def _fingerprint(certificate: x509.Certificate) -> str:
 
 
 async def get_login(tx: Tx) -> ClientLogin:
-    """Whether certificates are taken, and what of them names an account."""
+    """Whether certificates are taken, what of them names an account, and the lockout that all managers share."""
     return await client_rows.login(tx)
 
 
-async def change_login(tx: Tx, enabled: bool | None, mapping: CertificateMapping | None, if_version: int | None, by: str) -> ClientLogin:
-    """None leaves it. Raises VersionConflict."""
+async def change_login(tx: Tx, wanted: ClientLoginChange, if_version: int | None, by: str) -> ClientLogin:
+    """Raises VersionConflict, and Invalid for a lockout that cannot be."""
+    for name, most in LOCKOUT_MOST.items():
+        if not 0 <= (getattr(wanted, name) or 0) <= most:
+            raise Invalid(name, getattr(wanted, name), f"0 to {most}")
     found = await client_rows.take_login(tx, if_version)
-    asked = {"enabled": (enabled, found.enabled), "mapping": (mapping, found.mapping)}
-    values = {name: new for name, (new, old) in asked.items() if new is not None and new != old}
+    values = {name: new for name, new in vars(wanted).items() if new is not None and new != getattr(found, name)}
     if not values:
         return found
     tx.emit(ClientLoginChanged(tuple(values), by))
@@ -248,8 +260,9 @@ async def account_of(tx: Tx, shown: Presented, source: str, lockout: Lockout, no
     if not found.enabled:
         raise Unauthenticated("the account is disabled")
     failed = await account_rows.failures(tx, found.name, source)
-    if failed is not None and failed[0] >= lockout.attempts and failed[1] + lockout.wait > now:
-        raise LockedOut(found.name, failed[1] + lockout.wait)
+    rule = login.lockout(lockout)
+    if failed is not None and rule.holds(*failed, now):
+        raise LockedOut(found.name, failed[1] + rule.wait)
     return AccountPrincipal(found.id, found.name, found.role, found.must_change, certificate=shown.fingerprint)
 
 

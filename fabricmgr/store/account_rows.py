@@ -176,6 +176,8 @@ async def count_failure(tx: Tx, name: str, source: str, lockout: Lockout, now: d
 
 async def locked(tx: Tx, names: Collection[str], lockout: Lockout, now: datetime) -> frozenset[str]:
     """Those of the accounts that are locked out, from wherever."""
+    if not lockout.attempts:
+        return frozenset()
     asked = select(login_failure.c.account).where(login_failure.c.account.in_(names), login_failure.c["count"] >= lockout.attempts)
     return frozenset(row.account for row in await tx.all(asked.where(login_failure.c.last_at > now - lockout.wait)))
 

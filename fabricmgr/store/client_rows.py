@@ -16,7 +16,7 @@ _OWNED = select(account_certificate, account.c.name.label("account")).join(accou
 
 
 def _login(row: Row[Any]) -> ClientLogin:
-    return ClientLogin(row.enabled, CertificateMapping(row.mapping), row.version)
+    return ClientLogin(row.enabled, CertificateMapping(row.mapping), row.version, row.lockout_attempts, row.lockout_seconds)
 
 
 def _authority(row: Row[Any]) -> Trusted:

@@ -340,6 +340,8 @@ client_login = Table(
     _text("mapping", _one_of("mapping", "Whole", "CommonName", "UserPrincipalName"), default="CommonName"),
     Column("trust_version", BigInteger, nullable=False, server_default=text("1")),
     _version(),
+    Column("lockout_attempts", Integer, CheckConstraint("lockout_attempts between 0 and 1000")),
+    Column("lockout_seconds", Integer, CheckConstraint("lockout_seconds between 0 and 86400")),
 )
 client_authority = Table(
     "client_authority",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.integration.test_cli import Run, logged_in, run, served
 from tests.support.client_issuer import Issuer
-from tests.support.manager import Served
+from tests.support.manager import PASSWORD, Served
 
 __all__ = ["logged_in", "run", "served"]  # fixtures
 
@@ -43,6 +43,19 @@ def test_a_ca_is_trusted_to_name_accounts(logged_in: Served, run: Run, tmp_path:
     assert (listed["account"], listed["issuer"], listed["certificate"]) == (None, "CN=The Company", company.pem)
     assert (shown["enabled"], shown["mapping"]) == (False, "UserPrincipalName")
     assert json.loads(run("account", "authority", "list", "-o", "json")[1]) == []
+
+
+def test_the_lockout_is_said_for_all_managers(logged_in: Served, run: Run) -> None:
+    assert json.loads(run("account", "lockout", "-o", "json")[1])["lockout_attempts"] is None
+
+    assert run("account", "lockout", "--attempts", "1", "--seconds", "60")[0] == 0
+    refused = run("account", "lockout", "--attempts", "1001")
+    client = logged_in.client()
+    answers = [client.get("/v1/pools", auth=("reader", word)) for word in ("wrong", PASSWORD)]
+
+    assert (refused[0], "0 to 1000" in refused[2]) == (1, True)
+    assert [each.status_code for each in answers] == [401, 401]
+    assert answers[1].json()["error"]["code"] == "LockedOut"
 
 
 def test_a_key_never_leaves_the_machine_and_what_is_wrong_is_said(logged_in: Served, run: Run, tmp_path: Path) -> None:

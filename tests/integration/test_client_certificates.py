@@ -17,6 +17,7 @@ from fabricmgr.domain.account import (
     AccountChange,
     AccountDraft,
     CertificateMapping,
+    ClientLoginChange,
     Hashed,
     Lockout,
     NodePrincipal,
@@ -56,7 +57,7 @@ class World:
         return (await self.database.run(lambda tx: client_certificates.add_certificate(tx, account, text, ours, "boss", NOW))).fingerprint
 
     async def rule(self, *, enabled: bool | None = None, mapping: CertificateMapping | None = None) -> None:
-        await self.database.run(lambda tx: client_certificates.change_login(tx, enabled, mapping, None, "boss"))
+        await self.database.run(lambda tx: client_certificates.change_login(tx, ClientLoginChange(enabled, mapping), None, "boss"))
 
     async def who(self, shown: Client | str, now: datetime = NOW) -> str:
         """The account that it stands for."""

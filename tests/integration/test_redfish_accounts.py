@@ -14,6 +14,14 @@ from tests.integration.test_redfish import PASSWORD, POOLS, SESSIONS, as_boss, m
 ACCOUNTS = "/redfish/v1/AccountService/Accounts"
 ROLES = "/redfish/v1/AccountService/Roles"
 MAP = "/redfish/v1/AccountService/PrivilegeMap"
+WRONG_LOCKOUTS = (
+    ("AccountLockoutThreshold", -1),
+    ("AccountLockoutThreshold", 1001),
+    ("AccountLockoutDuration", 86401),
+    ("AccountLockoutDuration", "1"),
+    ("AccountLockoutThreshold", True),
+    ("AccountLockoutCounterResetAfter", 3),
+)
 ADA = {"UserName": "ada", "Password": "a longer secret", "RoleId": "Operator"}
 
 
@@ -42,6 +50,32 @@ async def test_an_account_is_made_changed_and_removed(database_url: str) -> None
         assert shut_out.status_code == 401
         assert removed.status_code == 204
         assert (await client.get(f"{ACCOUNTS}/ada")).status_code == 404
+
+
+async def test_the_lockout_is_changed_for_all_managers_and_counts_at_once(database_url: str) -> None:
+    uri = "/redfish/v1/AccountService"
+    async with service(database_url) as client:
+        await as_boss(client)
+        before = (await client.get(uri)).json()
+
+        changed = await client.patch(uri, json={"AccountLockoutThreshold": 2, "AccountLockoutDuration": 600})
+        wrong = [(await client.get(POOLS, auth=by("eve", "wrong"))).status_code for _ in range(2)]
+        locked = await client.get(POOLS, auth=by("eve"))
+        shown = (await client.get(f"{ACCOUNTS}/eve")).json()["Locked"]
+        stale = await client.patch(uri, json={"AccountLockoutThreshold": 3}, headers={"If-Match": '"1"'})
+        off = await client.patch(uri, json={"AccountLockoutThreshold": 0})
+        free = [await client.get(POOLS, auth=by("eve", word)) for word in ("wrong", "wrong", PASSWORD)]
+        bad = [await client.patch(uri, json={name: value}) for name, value in WRONG_LOCKOUTS]
+        denied = await client.patch(uri, json={"AccountLockoutThreshold": 9}, auth=by("op"))
+
+        assert (before["AccountLockoutThreshold"], before["AccountLockoutDuration"]) == (5, 30)
+        told = changed.json()
+        assert [told[f"AccountLockout{name}"] for name in ("Threshold", "Duration", "CounterResetAfter")] == [2, 600, 600]
+        assert (wrong, locked.status_code, shown, stale.status_code) == ([401, 401], 401, True, 412)
+        assert (off.json()["AccountLockoutThreshold"], [each.status_code for each in free]) == (0, [401, 401, 200])
+        assert (await client.get(f"{ACCOUNTS}/eve")).json()["Locked"] is False
+        assert [each.status_code for each in bad] == [400] * len(WRONG_LOCKOUTS)
+        assert denied.status_code == 403
 
 
 @pytest.mark.parametrize(

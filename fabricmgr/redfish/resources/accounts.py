@@ -14,6 +14,7 @@ from fabricmgr.domain.account import (
     AccountDraft,
     CertificateMapping,
     ClientLogin,
+    ClientLoginChange,
     Hashed,
     Lockout,
     Role,
@@ -21,8 +22,8 @@ from fabricmgr.domain.account import (
     privileges,
     role_name,
 )
-from fabricmgr.domain.errors import Forbidden, NotInList
-from fabricmgr.redfish.body import Flag, Items, Json, Object, Text
+from fabricmgr.domain.errors import Forbidden, Invalid, NotInList
+from fabricmgr.redfish.body import Flag, Items, Json, Number, Object, Text
 from fabricmgr.redfish.listing import whole
 from fabricmgr.redfish.resource import Ask, Made, Resource
 from fabricmgr.services import accounts, client_certificates, roles
@@ -31,6 +32,8 @@ from fabricmgr.web.privileges import account_of
 from fabricmgr.web.who import AccountPrincipal, Principal
 
 SERVICE = "/redfish/v1/AccountService"
+# The count begins anew when the wait is over, so that AccountLockoutCounterResetAfter is the same number.
+_LOCKOUT = {"AccountLockoutThreshold": "lockout_attempts", "AccountLockoutDuration": "lockout_seconds"}
 _MAPPED_BY = "CertificateMappingAttribute"
 _TYPES = Items(Text(("Redfish",)))
 
@@ -53,14 +56,18 @@ async def get_service(ask: Ask) -> Service:
 
 
 def _service(ask: Ask, login: ClientLogin) -> Service:
-    return Service(ask.site.gate.lockout, ask.site.who.basic, login)
+    return Service(login.lockout(ask.site.gate.lockout), ask.site.who.basic, login)
 
 
 async def patch_service(ask: Ask, _found: Service, given: Json, version: int | None) -> Service:
-    wanted = given.get("MultiFactorAuth", {}).get("ClientCertificate", {})
-    mapping = CertificateMapping(wanted[_MAPPED_BY]) if _MAPPED_BY in wanted else None
+    asked = given.get("MultiFactorAuth", {}).get("ClientCertificate", {})
+    mapping = CertificateMapping(asked[_MAPPED_BY]) if _MAPPED_BY in asked else None
+    for name, field in _LOCKOUT.items():
+        if not 0 <= given.get(name, 0) <= client_certificates.LOCKOUT_MOST[field]:
+            raise Invalid(name, given[name], f"0 to {client_certificates.LOCKOUT_MOST[field]}")
+    wanted = ClientLoginChange(asked.get("Enabled"), mapping, *(given.get(name) for name in _LOCKOUT))
     by = ask.principal.actor
-    changed = await ask.database.run(lambda tx: client_certificates.change_login(tx, wanted.get("Enabled"), mapping, version, by))
+    changed = await ask.database.run(lambda tx: client_certificates.change_login(tx, wanted, version, by))
     ask.site.who.forget_certificates()
     return _service(ask, changed)
 
@@ -280,7 +287,7 @@ account_service = Resource(
     body=service_body,
     version=lambda service: service.login.version,
     patch=patch_service,
-    patchable=Object({"MultiFactorAuth": Object({"ClientCertificate": _CLIENT_CERTIFICATE})}),
+    patchable=Object({"MultiFactorAuth": Object({"ClientCertificate": _CLIENT_CERTIFICATE}), **dict.fromkeys(_LOCKOUT, Number())}),
 )
 account = Resource(
     schema="ManagerAccount",
