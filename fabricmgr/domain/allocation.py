@@ -39,7 +39,9 @@ class HeldAddress:
 
 @dataclass(frozen=True)
 class Allocation:
-    """owner: the key. label: the owner for people. container to mac: of an attachment. name: of a direct client or a service."""
+    """owner: the key. label: the owner for people. container to mac: of an attachment. name: of a direct client or a service.
+
+    workload: what made the pod, such as a Deployment, while the API server shows it."""
 
     owner: UUID
     kind: OwnerKind
@@ -55,6 +57,7 @@ class Allocation:
     about: Mapping[str, Json]
     at: datetime
     released_at: datetime | None
+    workload: str = ""
 
     @property
     def state(self) -> AllocationState:
@@ -80,6 +83,7 @@ class AllocationFilter:
     node: NodeName | None = None
     network: NetworkName | None = None
     namespace: str | None = None
+    workload: str | None = None
     pod: str | None = None
     address: Address | None = None
     owner: UUID | None = None

@@ -3,18 +3,29 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, case, exists, false, func, or_, select
 
 from fabricmgr.domain.addresses import Address, Prefix
 from fabricmgr.domain.allocation import Allocation, AllocationFilter, AllocationState, HeldAddress
 from fabricmgr.domain.names import ClusterName, NetworkName, NodeName, PoolName
 from fabricmgr.domain.owner import OwnerKind
-from fabricmgr.store.tables import allocation, cluster, node, pool, prefix
+from fabricmgr.store.tables import allocation, cluster, kube_pod, node, pool, prefix
 from fabricmgr.store.tx import Tx
 from fabricmgr.store.usage_rows import lies_in
 
 _PREFIX4, _PREFIX6 = prefix.alias("prefix4"), prefix.alias("prefix6")
 _POOL4, _POOL6 = pool.alias("pool4"), pool.alias("pool6")
+# A ReplicaSet is called after its Deployment and the hash of its pods; a pod that nothing made has no owner.
+_SUFFIX = func.concat("-", kube_pod.c.labels["pod-template-hash"].astext)
+_OF_DEPLOYMENT = and_(
+    kube_pod.c.owner_kind == "ReplicaSet", _SUFFIX != "-", func.right(kube_pod.c.owner_name, func.length(_SUFFIX)) == _SUFFIX
+)
+_WORKLOAD: ColumnElement[str] = case((_OF_DEPLOYMENT, func.left(kube_pod.c.owner_name, -func.length(_SUFFIX))), else_=kube_pod.c.owner_name)
+_ITS_POD = and_(
+    kube_pod.c.cluster_id == allocation.c.cluster_id,
+    kube_pod.c.namespace == allocation.c.about["namespace"].astext,
+    kube_pod.c.name == allocation.c.about["pod"].astext,
+)
 _ALLOCATIONS = (
     select(
         allocation,
@@ -22,7 +33,9 @@ _ALLOCATIONS = (
         node.c.name.label("node"),
         _POOL4.c.name.label("pool4"),
         _POOL6.c.name.label("pool6"),
+        _WORKLOAD.label("workload"),
     )
+    .outerjoin(kube_pod, _ITS_POD)
     .outerjoin(node, node.c.id == allocation.c.node_id)
     .outerjoin(cluster, cluster.c.id == allocation.c.cluster_id)
     .outerjoin(_PREFIX4, _PREFIX4.c.id == allocation.c.prefix4)
@@ -61,6 +74,7 @@ def _conditions(wanted: AllocationFilter) -> list[ColumnElement[bool]]:
         (allocation.c.network == wanted.network if wanted.network else None),
         (allocation.c.about["namespace"].astext == wanted.namespace if wanted.namespace else None),
         (allocation.c.about["pod"].astext == wanted.pod if wanted.pod else None),
+        (exists().where(_ITS_POD, wanted.workload == _WORKLOAD).correlate(allocation) if wanted.workload else None),
         (allocation.c.owner == wanted.owner if wanted.owner else None),
         (allocation.c.owner.in_(wanted.owners) if wanted.owners is not None else None),
         (allocation.c.kind == wanted.kind.value if wanted.kind else None),
@@ -112,6 +126,7 @@ def _allocation(row: Row[Any]) -> Allocation:
         about=row.about,
         at=row.at,
         released_at=row.released_at,
+        workload=row.workload or "",
     )
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from fabricmgr.domain.kube import KubePod
 from fabricmgr.services import clusters
-from fabricmgr.store import api_rows
+from fabricmgr.store import api_rows, kube_rows
 from fabricmgr.store.tx import Tx
 from tests.integration.test_redfish import PODS, POOLS, Json, as_boss, message_of, service
 from tests.support.database import NOW, opened
@@ -260,3 +261,27 @@ async def test_the_zone_of_a_cluster_shows_its_api_server_and_none_of_its_creden
         "ServiceRanges": ["10.96.0.0/16"],
     }
     assert "secret" not in str(page)
+
+
+async def test_allocations_of_a_workload_are_found_by_a_filter(database_url: str) -> None:
+    cluster_id = await default_cluster(database_url)
+    web = KubePod("shop", "web-1", "u1", labels={"pod-template-hash": "77"}, owner_kind="ReplicaSet", owner_name="web-77")
+    shown = [web, KubePod("shop", "db-0", "u2", owner_kind="StatefulSet", owner_name="db")]
+    async with service(database_url) as client:
+        await as_boss(client)
+        await client.post(POOLS, json=PODS)
+        async with opened(database_url) as database:
+            await database.run(partial(_hold, cluster_id=cluster_id, pods=shown))
+
+        found = (await client.get(f"{OWN}/Allocations", params={"$filter": "Owner/Workload eq 'web'", "$expand": "."})).json()
+        none = (await client.get(f"{OWN}/Allocations", params={"$filter": "Owner/Workload eq 'web-77'"})).json()
+
+    assert [(each["Owner"]["Pod"], each["Owner"]["Workload"]) for each in found["Members"]] == [("web-1", "web")]
+    assert none["Members@odata.count"] == 0
+
+
+async def _hold(tx: Tx, cluster_id: int, pods: list[KubePod]) -> None:
+    await kube_rows.write_pods(tx, cluster_id, pods)
+    for place, each in enumerate(pods):
+        about = {"namespace": each.namespace, "pod": each.name}
+        await insert_allocation(tx, f"10.1.0.{place + 1}", cluster_id=cluster_id, about=about)

@@ -24,7 +24,7 @@ KINDS = {
 STATES = {AllocationState.HELD: "Held", AllocationState.RELEASED: "Released"}
 _KIND_OF = {shown: kind for kind, shown in KINDS.items()}
 _STATE_OF = {shown: state for state, shown in STATES.items()}
-_OWNER = ("Kind", "Name", "Cluster", "Node", "Network", "Container", "Namespace", "Pod")
+_OWNER = ("Kind", "Name", "Cluster", "Node", "Network", "Container", "Namespace", "Pod", "Workload")
 
 
 async def get(ask: Ask) -> Allocation:
@@ -73,6 +73,7 @@ def _wanted(pool: PoolName, given: Mapping[str, str]) -> AllocationFilter:
         network=network_name(owner["Network"]) if "Network" in owner else None,
         namespace=owner.get("Namespace"),
         pod=owner.get("Pod"),
+        workload=owner.get("Workload"),
         state=_STATE_OF[given["State"]] if "State" in given else None,
         kind=_KIND_OF[owner["Kind"]] if "Kind" in owner else None,
         name=owner.get("Name"),
@@ -113,6 +114,7 @@ def _owner(found: Allocation) -> Json:
         "Interface": found.ifname,
         "Namespace": found.namespace,
         "Pod": found.pod,
+        "Workload": found.workload,
     }
     return {"Kind": KINDS[found.kind], **{name: value for name, value in said.items() if value}}
 
