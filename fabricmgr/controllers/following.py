@@ -28,7 +28,7 @@ from fabricmgr.kube.client import Client
 from fabricmgr.kube.objects import Kind
 from fabricmgr.kube.reflector import Change, Reflector
 from fabricmgr.kube.transport import Dial
-from fabricmgr.kube.views import KINDS
+from fabricmgr.kube.views import ATTACHMENT_DEFINITIONS, JOBS, KINDS
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.problems import sentence
 from fabricmgr.services import cluster_apis
@@ -41,6 +41,8 @@ from fabricmgr.store.wake import OUTBOX_CHANNEL
 
 log = logging.getLogger(__name__)
 
+# What no part reads is not asked for: the roles that an operator grants do not name it.
+FOLLOWED = tuple(kind for kind in KINDS.values() if kind not in (JOBS, ATTACHMENT_DEFINITIONS))
 PERIOD = 5.0  # seconds between looks at which clusters there are
 SOON = 0.2  # seconds after a change of anything
 HEALTH = 1.0  # seconds between looks at how it goes
@@ -145,7 +147,7 @@ class Followed:
         version.require()
         await self._means.database.run(lambda tx: api_rows.note(tx, row.cluster_id, {"server_version": version.git_version}))
         clock, chance = self._means.clock, self._means.chance
-        reflectors = {kind.name: Reflector(client, kind, self._told(kind), clock=clock, chance=chance) for kind in KINDS.values()}
+        reflectors = {kind.name: Reflector(client, kind, self._told(kind), clock=clock, chance=chance) for kind in FOLLOWED}
         view = ClusterView(row, client, self._means.database, reflectors, clock, chance, clock(), row.progressed_at is None)
         self._parts = self._means.parts(view)
         health = Loop(f"health of {row.cluster}", Health(view).look, HEALTH, chance)
