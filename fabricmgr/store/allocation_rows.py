@@ -20,7 +20,7 @@ _SUFFIX = func.concat("-", kube_pod.c.labels["pod-template-hash"].astext)
 _OF_DEPLOYMENT = and_(
     kube_pod.c.owner_kind == "ReplicaSet", _SUFFIX != "-", func.right(kube_pod.c.owner_name, func.length(_SUFFIX)) == _SUFFIX
 )
-_WORKLOAD: ColumnElement[str] = case((_OF_DEPLOYMENT, func.left(kube_pod.c.owner_name, -func.length(_SUFFIX))), else_=kube_pod.c.owner_name)
+_made_by: ColumnElement[str] = case((_OF_DEPLOYMENT, func.left(kube_pod.c.owner_name, -func.length(_SUFFIX))), else_=kube_pod.c.owner_name)
 _ITS_POD = and_(
     kube_pod.c.cluster_id == allocation.c.cluster_id,
     kube_pod.c.namespace == allocation.c.about["namespace"].astext,
@@ -33,7 +33,7 @@ _ALLOCATIONS = (
         node.c.name.label("node"),
         _POOL4.c.name.label("pool4"),
         _POOL6.c.name.label("pool6"),
-        _WORKLOAD.label("workload"),
+        _made_by.label("workload"),
     )
     .outerjoin(kube_pod, _ITS_POD)
     .outerjoin(node, node.c.id == allocation.c.node_id)
@@ -74,7 +74,7 @@ def _conditions(wanted: AllocationFilter) -> list[ColumnElement[bool]]:
         (allocation.c.network == wanted.network if wanted.network else None),
         (allocation.c.about["namespace"].astext == wanted.namespace if wanted.namespace else None),
         (allocation.c.about["pod"].astext == wanted.pod if wanted.pod else None),
-        (exists().where(_ITS_POD, wanted.workload == _WORKLOAD).correlate(allocation) if wanted.workload else None),
+        (_of_workload(wanted.workload) if wanted.workload else None),
         (allocation.c.owner == wanted.owner if wanted.owner else None),
         (allocation.c.owner.in_(wanted.owners) if wanted.owners is not None else None),
         (allocation.c.kind == wanted.kind.value if wanted.kind else None),
@@ -84,6 +84,10 @@ def _conditions(wanted: AllocationFilter) -> list[ColumnElement[bool]]:
         (_in_state(wanted.state) if wanted.state else None),
     )
     return [each for each in plain if each is not None]
+
+
+def _of_workload(name: str) -> ColumnElement[bool]:
+    return exists().where(and_(_ITS_POD, _made_by == name)).correlate(allocation)
 
 
 async def _of_pool(tx: Tx, name: PoolName) -> ColumnElement[bool]:
