@@ -53,12 +53,13 @@ class PeerView(View):
     node: str
     addresses: list[str]
     phase: str
+    ready: bool
     deleting: bool
 
     @classmethod
     def of(cls, found: KubePod) -> "PeerView":
         addresses = [str(each) for each in found.addresses]
-        return cls(name=found.name, node=found.node, addresses=addresses, phase=found.phase, deleting=found.deleting)
+        return cls(name=found.name, node=found.node, addresses=addresses, phase=found.phase, ready=found.ready, deleting=found.deleting)
 
 
 class PeerList(View):

@@ -22,7 +22,7 @@ REASONS: show.Columns = {
     "FREE": lambda row: [f"{family} {count}" for family, count in row["free"].items()],
     "WHY": "why",
 }
-PEERS: show.Columns = {"POD": "name", "NODE": "node", "ADDRESSES": "addresses", "PHASE": "phase"}
+PEERS: show.Columns = {"POD": "name", "NODE": "node", "ADDRESSES": "addresses", "READY": "ready", "PHASE": "phase"}
 OBJECTS: show.Columns = {
     "OBJECT": "object",
     "NAMESPACE": "namespace",

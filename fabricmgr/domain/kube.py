@@ -81,6 +81,7 @@ class KubePod:
     phase: str = ""
     addresses: tuple[Address, ...] = ()
     deleting: bool = False
+    ready: bool = False
 
     @property
     def holds_addresses(self) -> bool:

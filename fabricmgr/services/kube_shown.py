@@ -55,6 +55,7 @@ def pod_of(found: Pod) -> KubePod:
         phase=found.status.phase,
         addresses=_addresses(found.addresses),
         deleting=found.metadata.deleting,
+        ready=any(each.type == "Ready" and each.status == "True" for each in found.status.conditions or ()),
     )
 
 

@@ -24,6 +24,7 @@ _POD = {
     "phase": "text",
     "addresses": "inet[]",
     "deleting": "boolean",
+    "ready": "boolean",
 }
 
 
@@ -187,4 +188,5 @@ def _pod(row: Row[Any]) -> KubePod:
         phase=row.phase,
         addresses=tuple(row.addresses),
         deleting=row.deleting,
+        ready=row.ready,
     )

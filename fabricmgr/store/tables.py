@@ -596,6 +596,7 @@ kube_pod = Table(
     _text("phase", default=""),
     _inets("addresses"),
     _flag("deleting", "false"),
+    _flag("ready", "false"),
     Index(None, "cluster_id", "node"),
     postgresql_with={"fillfactor": "70"},
 )

@@ -23,6 +23,7 @@ WEB = KubePod(
     owner_name="web-77",
     phase="Running",
     addresses=(ip_address("10.0.0.7"), ip_address("fd00::7")),
+    ready=True,
 )
 
 
