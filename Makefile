@@ -74,6 +74,10 @@ bench-alloc-http: install-dev ## what each layer over HTTP costs an allocation, 
 bench-redfish: install-dev ## Redfish answers a second against a plain Flask service with the same pages, paired in one run
 	@$(PY) -m bench.redfish $(ARGS)
 
+.PHONY: bench-kube
+bench-kube: install-dev cluster-build ## pods on a real cluster: ours against the CNI project's own plugins, paired in one run
+	@$(PY) -m bench.kube $(ARGS)
+
 .PHONY: conformance
 conformance: install-dev ## run DMTF's suites against a manager with a filled tree; REDFISH_SCHEMAS: the folder of DMTF's schemas
 	@$(PY) -m tests.conformance $(ARGS)

@@ -37,6 +37,7 @@ ALONE = {
 WHOLE = ("/run", "/var/log")
 MARK = "etc/fabricmgr-test-node"
 METRICS = "127.0.0.1:9431"
+RUNTIME_METRICS = "127.0.0.1:9432"
 # $0: the node's folder. A holder keeps the namespace; `rshared`, since containers' mounts must be seen by the kubelet and by containerd.
 BECOME = """set -e
 for folder in /etc /opt /var/lib; do mount --bind $folder $0/machine$folder; mount --bind $0/own$folder $folder; done
@@ -47,6 +48,8 @@ exec sleep infinity"""
 # No image but ours, no registry; a snapshotter that works on every file system; node's loopback without a plugin.
 CONTAINERD_TOML = """version = 3
 imports = []
+[metrics]
+  address = '{metrics}'
 [plugins.'io.containerd.nri.v1.nri']
   disable = true
 [plugins.'io.containerd.cri.v1.images']
@@ -166,7 +169,7 @@ class KubeNode(Node):
         """containerd, and the pods' image in it. Raises Stopped when it does not answer within 30 s."""
         if "containerd" not in self.programs:
             config = self.directory / "containerd.toml"
-            config.write_text(CONTAINERD_TOML.format(image=pause.NAME, plugins=CNI.folder, multus=MULTUS.folder))
+            config.write_text(CONTAINERD_TOML.format(metrics=RUNTIME_METRICS, image=pause.NAME, plugins=CNI.folder, multus=MULTUS.folder))
             self.adopt("containerd", str(program("containerd")), "-c", str(config))
         self.programs["containerd"].start()
 
@@ -237,11 +240,22 @@ class KubeNode(Node):
     def start_agent(self, environment: Mapping[str, str] | None = None) -> None:
         super().start_agent({"FABRICMGR_AGENT_METRICS_LISTEN": METRICS, **(environment or {})})
 
+    def runtime_metric(self, name: str) -> float:
+        """What containerd counts, by the whole name of a series; 0 where it is not there yet."""
+        return series(self.scraped(f"{RUNTIME_METRICS}/v1/metrics"), name)
+
+    def agent_metric(self, name: str) -> float:
+        """The same of the agent."""
+        return series(self.scraped(f"{METRICS}/metrics"), name)
+
     def calls(self) -> dict[str, int]:
         """CNI calls that the agent answered since it began, by command and code: `{"ADD 0": 3}`."""
-        text = self.run("curl", "-s", "--noproxy", "*", f"http://{METRICS}/metrics").stdout
+        text = self.scraped(f"{METRICS}/metrics")
         found = re.finditer(r'^fabricmgr_agent_cni_calls_total{code="(\d+)",command="(\w+)"} (\S+)', text, re.MULTILINE)
         return {f"{match[2]} {match[1]}": int(float(match[3])) for match in found}
+
+    def scraped(self, where: str) -> str:
+        return self.run("curl", "-s", "--noproxy", "*", f"http://{where}").stdout
 
     # --- down ---
 
@@ -252,6 +266,11 @@ class KubeNode(Node):
             made.stop()
         if self.agent.words:
             self.agent.kill()
+
+
+def series(text: str, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def pids_of(directory: Path) -> set[int]:
