@@ -68,7 +68,7 @@ def peers(
 ) -> None:
     """Pods of a workload that hold addresses now."""
     path = client.path("workloads", cluster, namespace, name, "peers")
-    found = client.call("GET", f"{path}?kind={kind}" if kind else path)["items"]
+    found = client.call("GET", path, query={"kind": kind})["items"]
     show.rows(found, PEERS, output)
 
 

@@ -216,6 +216,11 @@ def test_explain_simulate_and_the_command_line_tell_one_story(
     assert "decided by the manager" in explained[1]
     assert TOKEN not in shown[1]
     assert "v1.37.2" in shown[1]
+    absent = (1, "fabricmgr: there is no workload 'shop/web'\n")
+    assert run("workload", "peers", "web", "-n", "shop", "-c", "lab", "--kind", "Deployment") == absent
+    assert run("explain", "pod", "web-1", "-n", "shop", "-c", "lab")[1] == "fabricmgr: there is no pod 'shop/web-1'\n"
+    assert run("pool", "change", "shop", "--namespaces", "")[0] == 0
+    assert '"namespaces": []' in run("pool", "show", "shop", "-o", "json")[1]
     assert run("cluster", "forget-api", "lab")[0] == 0
 
 
