@@ -116,7 +116,10 @@ class Site:
             name,
         )
         await self.sql.execute(
-            "insert into certificate values ($1, $2, $3, '', now(), now() + interval '1 day', null, '')", serial, node_id, machine
+            "insert into certificate values ($1, $2, $3, $1::text::bytea, now(), now() + interval '1 day', null, '')",
+            serial,
+            node_id,
+            machine,
         )
         return NodePrincipal(node_id, NodeName(name), CLUSTER, serial, machine)
 
