@@ -3,8 +3,8 @@
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -20,9 +20,10 @@ Pair = tuple[int | None, int | None]
 """Pools by id: for the IPv4 and for the IPv6 address. One of the two may be missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
-    """Who asks. owner: the key; kind to name: what it is made of, in the row as it is. about: JSON text. label: the owner for people.
+class Want(NamedTuple):
+    """Who asks. A tuple, since a batch is turned into columns, and there may be thousands a second.
+
+    owner: the key; kind to name: what it is made of, in the row as it is. about: JSON text. label: the owner for people.
 
     node_id, node and serial (of its certificate): of an attachment. actor: on whose behalf, for the history."""
 
@@ -47,16 +48,14 @@ class Want:
         return (self.kind, self.node_id, self.network, self.container, self.ifname, self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """An address, and the generation that its release quotes."""
 
     address: Address
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What an owner holds. made: by this call. early: an address that had not rested, as its pool allows."""
 
     v4: Given | None
@@ -113,7 +112,7 @@ class Allocating:
 
     async def _round(self, wants: Sequence[Want]) -> dict[UUID, Taken | Exception]:
         by_owner = {want.owner: want for want in wants}
-        rows = await self._call(sorted(wants, key=lambda want: want.owner))
+        rows = await self._call(sorted(wants, key=lambda want: want.owner.int))
         read = ((row["owner"], _read(by_owner[row["owner"]], row)) for row in rows)
         return {owner: answer for owner, answer in read if answer is not None}
 
@@ -146,24 +145,29 @@ class Allocating:
         return _short(rows[0], family) if rows else PoolExhausted(str(pool), f"IPv{family}", "it was deleted"), not all(can)
 
 
-def _columns(wants: Sequence[Want]) -> list[list[object]]:
-    names = (
-        "owner",
-        "kind",
-        "cluster_id",
-        "node_id",
-        "network",
-        "container",
-        "ifname",
-        "name",
-        "mac",
-        "about",
-        "actor",
-        "label",
-        "node",
-        "serial",
-    )
-    return [[getattr(want, name) for want in wants] for name in names]
+_ORDER = (
+    "owner",
+    "kind",
+    "cluster_id",
+    "node_id",
+    "network",
+    "container",
+    "ifname",
+    "name",
+    "mac",
+    "about",
+    "actor",
+    "label",
+    "node",
+    "serial",
+)
+_PLACES = tuple(Want._fields.index(name) for name in _ORDER)
+
+
+def _columns(wants: Sequence[Want]) -> list[list[object] | None]:
+    """As the function of the database takes them. A column that is empty for all costs nothing, neither here nor there."""
+    columns = list(zip(*wants, strict=True))
+    return [list(columns[place]) if any(each is not None for each in columns[place]) else None for place in _PLACES]
 
 
 def _read(want: Want, row: Row) -> Taken | FabricError | None:

@@ -242,6 +242,25 @@ async def test_replicas_fill_a_pool_with_each_owner_twice_and_double_nothing(dat
         assert await broken(a) == []
 
 
+async def test_a_column_that_is_empty_for_some_or_for_all_of_a_batch_is_stored_as_each_asked(database_url: str) -> None:
+    async with site(database_url) as here:
+        pool = await here.pool("pods", "10.6.0.0/24")
+        plain = [Want(owner_key(OwnerKind.DIRECT, f"p{n}"), "direct", f"p{n}", name=f"p{n}") for n in range(6)]
+        fuller = [each._replace(mac=f"02:00:00:00:00:0{n}", actor="ci") if n % 2 else each for n, each in enumerate(plain)]
+        held = await here.writer.allocate((pool, None), plain[0])
+
+        got = await asyncio.gather(*(here.writer.allocate((pool, None), want) for want in fuller))
+
+        rows = {row["name"]: row for row in await here.sql.fetch("select name, address4, mac, network, node_id from allocation")}
+        assert [each.made for each in got] == [False, *[True] * 5]
+        assert got[0].v4 == held.v4
+        assert [rows[want.name]["mac"] for want in fuller] == [want.mac for want in fuller]
+        assert [rows[want.name]["address4"] for want in fuller] == [each.addresses[0].address for each in got]
+        assert all(row["network"] is None and row["node_id"] is None for row in rows.values())
+        actors = {row["detail"]: row["actor"] for row in await here.sql.fetch("select detail ->> 'owner' as detail, actor from history")}
+        assert [actors[want.label] for want in fuller] == [want.actor for want in fuller]
+
+
 async def test_a_full_lane_answers_busy_and_nothing_is_lost(database_url: str) -> None:
     async with site(database_url) as here:
         pool = await here.pool("pods", "10.7.0.0/18")
