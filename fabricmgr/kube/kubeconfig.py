@@ -18,7 +18,8 @@ import yaml
 from fabricmgr.domain.errors import ApiUnreachable, KubeconfigRefused
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-LONGEST = 1 << 20  # bytes of a kubeconfig
+LONGEST = 1 << 17  # letters of a kubeconfig: reading YAML takes a second for them
+DEEPEST = 20  # brackets within brackets; a kubeconfig needs six
 
 _NOT_HERE = {
     "exec": "it would run a program in the manager",
@@ -103,15 +104,24 @@ def _load(text: str) -> Mapping[str, Any]:
     if len(text) > LONGEST:
         raise KubeconfigRefused("kubeconfig", f"it is longer than {LONGEST} characters")
     try:
-        # Aliases let a few lines stand for gigabytes.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise KubeconfigRefused("kubeconfig", "it has YAML aliases, which are not taken here")
+        _harmless(text)
         document = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise KubeconfigRefused("kubeconfig", f"it is no YAML or JSON: {_line(error)}") from None
     if not isinstance(document, dict):
         raise KubeconfigRefused("kubeconfig", "it is no mapping with clusters, users and contexts")
     return document
+
+
+def _harmless(text: str) -> None:
+    """Aliases let a few lines stand for gigabytes, and deep nesting takes a parser's time with its square."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise KubeconfigRefused("kubeconfig", "it has YAML aliases, which are not taken here")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise KubeconfigRefused("kubeconfig", f"it is nested deeper than {DEEPEST} levels")
 
 
 def _line(error: Exception) -> str:

@@ -106,14 +106,13 @@ class Reflector(Generic[V]):
         try:
             if not self._version:
                 await self._list()
-            await self._watch()
+            return await self._watch()
         except Expired:
             return self._expired()
         except ApiAbsent as error:
             return self._no_kind(error)
         except FabricError as error:
             return self._failed(error)
-        return 0.0
 
     # --- list and watch ---
 
@@ -136,7 +135,7 @@ class Reflector(Generic[V]):
         self.absent = False
         self.synced.set()
 
-    async def _watch(self) -> None:
+    async def _watch(self) -> float:
         seconds = SHORTEST_WATCH + int(self._chance() * (LONGEST_WATCH - SHORTEST_WATCH + 1))
         began = asyncio.get_running_loop().time()
         try:
@@ -147,9 +146,8 @@ class Reflector(Generic[V]):
         finally:
             if asyncio.get_running_loop().time() - began >= STEADY:
                 self._failures = 0
-        if asyncio.get_running_loop().time() - began < 1.0:
-            # A server that ends every watch at once is not asked in a tight loop.
-            await asyncio.sleep(self._pause())
+        # A server that ends every watch at once is not asked in a tight loop.
+        return self._pause() if asyncio.get_running_loop().time() - began < 1.0 else 0.0
 
     def _take(self, event: WatchEvent[V]) -> None:
         self._failures = 0
