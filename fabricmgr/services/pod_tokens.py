@@ -30,9 +30,7 @@ async def node_of(review: Review, asked: Enrol, account: str) -> tuple[ClusterNa
     if said.account != account:
         raise TokenRefused("", f"it is of {said.account}, and agents are {account}")
     if not said.node:
-        raise TokenRefused(
-            "", f"cluster {cluster} does not say where its pod runs: that takes Kubernetes 1.30 and a projected token"
-        )
+        raise TokenRefused("", f"cluster {cluster} does not say where its pod runs: that takes Kubernetes 1.30 and a projected token")
     return cluster, node_name(said.node)
 
 
