@@ -86,6 +86,17 @@ class Tx:
         """Run a statement that changes rows. Gives back how many."""
         return int((await self.connection.execute(statement, parameters)).rowcount)
 
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[None]:
+        """What is done inside is undone where it raises, events and history too; the transaction goes on."""
+        events, rows = len(self._events), len(self._history)
+        try:
+            async with self.connection.begin_nested():
+                yield
+        except BaseException:
+            del self._events[events:], self._history[rows:]
+            raise
+
     async def flush(self, now: datetime) -> None:
         """Write history, then events: the events last, when all row locks are held, so that two changes of one thing never swap."""
         if self._history:

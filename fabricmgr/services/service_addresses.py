@@ -1,0 +1,269 @@
+"""Addresses of Services: which one a Service has, decided in one transaction with what is told of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import product
+from uuid import UUID
+
+from fabricmgr.domain.addresses import Address
+from fabricmgr.domain.errors import FabricError, NotFound, PoolExhausted, PoolRefused
+from fabricmgr.domain.events import DomainEvent, ServiceAddressAssigned, ServiceAddressWithdrawn, ServicePending
+from fabricmgr.domain.names import ClusterName
+from fabricmgr.domain.owner import OwnerKind, owner_key
+from fabricmgr.domain.selectors import decide, families_of
+from fabricmgr.domain.service import SHARING, Asked, Wish, wish
+from fabricmgr.problems import sentence
+from fabricmgr.services import explain
+from fabricmgr.store import asked, cluster_rows, service_rows
+from fabricmgr.store.asked import Choice
+from fabricmgr.store.places import PoolPlace
+from fabricmgr.store.service_rows import Holding, ServiceRow
+from fabricmgr.store.tx import Tx
+from fabricmgr.store.writer_allocate import Want
+
+PLACES = range(3)  # keys of one name: a new address is held beside the old one until the change is made
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A Service as the API server shows it."""
+
+    namespace: str
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+    asked: Asked
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a Service has now. reason: why it has not what it wants; empty where it has. told: what is new."""
+
+    addresses: tuple[Address, ...]
+    reason: str
+    told: tuple[DomainEvent, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Desk:
+    tx: Tx
+    cluster_id: int
+    cluster: ClusterName
+    shown: Shown
+    now: datetime
+
+
+@dataclass(frozen=True)
+class ServiceView:
+    """A Service for people."""
+
+    row: ServiceRow
+    held: tuple[Holding, ...]
+
+
+async def every(tx: Tx, cluster: ClusterName, namespace: str = "") -> list[ServiceView]:
+    """Those that want addresses of ours, by namespace and name. Raises NotFound (cluster)."""
+    found = await cluster_rows.get(tx, cluster)
+    rows = await service_rows.every(tx, found.id, namespace)
+    return [ServiceView(each, tuple(await service_rows.holding(tx, each.owner))) for each in rows]
+
+
+async def get(tx: Tx, cluster: ClusterName, namespace: str, name: str) -> ServiceView:
+    """Raises NotFound."""
+    row = await service_rows.find(tx, (await cluster_rows.get(tx, cluster)).id, namespace, name)
+    if row is None:
+        raise NotFound("Service", f"{namespace}/{name}")
+    return ServiceView(row, tuple(await service_rows.holding(tx, row.owner)))
+
+
+async def settle(tx: Tx, cluster_id: int, cluster: ClusterName, shown: Shown, now: datetime) -> Settled:
+    """Give it what it wants, once. Where that is refused it keeps what it has, and the reason is told when it is another one."""
+    await service_rows.lock(tx, cluster_id)
+    desk = _Desk(tx, cluster_id, cluster, shown, now)
+    before = await service_rows.find(tx, cluster_id, shown.namespace, shown.name) or ServiceRow(shown.namespace, shown.name, shown.uid)
+    held = await service_rows.holding(tx, before.owner)
+    if before.owner is not None and not held:
+        before = replace(before, owner=None)  # an administrator ended the allocation
+    try:
+        wanted = wish(shown.asked)
+        async with tx.attempt():
+            owner = await _owner(desk, wanted, before, held)
+    except FabricError as error:
+        return await _refused(desk, before, held, sentence(error))
+    return await _assigned(desk, wanted, before, held, owner)
+
+
+async def withdraw(tx: Tx, cluster_id: int, cluster: ClusterName, namespace: str, name: str, now: datetime) -> Sequence[DomainEvent]:
+    """It wants none any more: what it alone used rests from now. Once is enough; again changes nothing."""
+    await service_rows.lock(tx, cluster_id)
+    row = await service_rows.find(tx, cluster_id, namespace, name)
+    if row is None:
+        return ()
+    held = await service_rows.holding(tx, row.owner)
+    await service_rows.delete(tx, cluster_id, namespace, name)
+    await _release(tx, row.owner, now)
+    told = [ServiceAddressWithdrawn(cluster, namespace, name, str(each.address), each.pool) for each in held]
+    for event in told:
+        tx.emit(event)
+    return told
+
+
+async def _release(tx: Tx, owner: UUID | None, now: datetime) -> None:
+    if owner is not None and not await service_rows.is_used(tx, owner):
+        await service_rows.release(tx, owner, "Services", now)
+
+
+async def _refused(desk: _Desk, before: ServiceRow, held: Sequence[Holding], reason: str) -> Settled:
+    told: tuple[DomainEvent, ...] = ()
+    shown = desk.shown
+    if reason != before.reason or shown.uid != before.uid:
+        told = (ServicePending(desk.cluster, shown.namespace, shown.name, reason),)
+        desk.tx.emit(told[0])
+        row = replace(before, uid=shown.uid, reason=reason, state="assigned" if held else "pending")
+        await service_rows.put(desk.tx, desk.cluster_id, row)
+    return Settled(tuple(each.address for each in held), reason, told)
+
+
+async def _assigned(desk: _Desk, wanted: Wish, before: ServiceRow, held: Sequence[Holding], owner: UUID) -> Settled:
+    shown, has = desk.shown, await service_rows.holding(desk.tx, owner)
+    said = {"families": list(wanted.families), "addresses": [str(each) for each in wanted.addresses]}
+    said |= {"pool": wanted.pool, "traffic": wanted.traffic}
+    since = before.assigned_at if owner == before.owner and before.assigned_at else desk.now
+    row = ServiceRow(
+        shown.namespace, shown.name, shown.uid, owner, wanted.sharing_key, wanted.ports, "assigned", "", said, since
+    )  # fmt: skip
+    if row != before:
+        await service_rows.put(desk.tx, desk.cluster_id, row)
+    if owner != before.owner:
+        await _release(desk.tx, before.owner, desk.now)
+    names = (desk.cluster, shown.namespace, shown.name)
+    new = [ServiceAddressAssigned(*names, str(each.address), each.pool) for each in has if each not in held]
+    old = [ServiceAddressWithdrawn(*names, str(each.address), each.pool) for each in held if each not in has]
+    for event in (*new, *old):
+        desk.tx.emit(event)
+    return Settled(tuple(each.address for each in has), "", (*new, *old))
+
+
+async def _owner(desk: _Desk, wanted: Wish, before: ServiceRow, held: Sequence[Holding]) -> UUID:
+    """The allocation that it is to use: its own, one that it shares, or a new one. Raises what stands in the way."""
+    others = [each for each in await _sharers(desk, wanted) if each.name != desk.shown.name]
+    if before.owner is not None and before.sharing_key == wanted.sharing_key and _fits(wanted, held):
+        _may_share(wanted, [each for each in others if each.owner == before.owner])
+        await _second(desk, wanted, before.owner, held)
+        return before.owner
+    for owner in dict.fromkeys(each.owner for each in others if each.owner is not None):
+        if _fits(wanted, await service_rows.holding(desk.tx, owner)):
+            _may_share(wanted, [each for each in others if each.owner == owner])
+            return owner
+    return await _new(desk, wanted)
+
+
+def _fits(wanted: Wish, held: Sequence[Holding]) -> bool:
+    """A pool that was changed since takes nothing away; another one that is named by now does."""
+    return wanted.met_by(each.address for each in held) and (not wanted.pool or wanted.pool in {each.pool for each in held})
+
+
+async def _sharers(desk: _Desk, wanted: Wish) -> list[ServiceRow]:
+    if not wanted.sharing_key:
+        return []
+    return await service_rows.sharing(desk.tx, desk.cluster_id, desk.shown.namespace, wanted.sharing_key)
+
+
+def _may_share(wanted: Wish, others: Sequence[ServiceRow]) -> None:
+    for each in others:
+        if clash := wanted.clash(each.ports, str(each.wanted.get("traffic", ""))):
+            who = f"Service {each.namespace}/{each.name}"
+            raise PoolRefused(f"annotation {SHARING}", f"{wanted.sharing_key!r} leads to the address of {who}: {clash}")
+
+
+# --- a new one ---------------------------------------------------------------------------------------------------------------
+
+
+def _want(desk: _Desk, wanted: Wish, place: int) -> Want:
+    name = f"{desk.shown.namespace}/{desk.shown.name}"
+    if wanted.sharing_key:
+        name = f"{desk.shown.namespace} sharing {wanted.sharing_key}"
+    key = owner_key(OwnerKind.SERVICE, desk.cluster, name, str(place))
+    return Want(key, OwnerKind.SERVICE.value, f"Service {name}", desk.cluster_id, name=name, actor="Services")
+
+
+async def _pools(desk: _Desk, wanted: Wish) -> dict[int, tuple[PoolPlace, ...]]:
+    """By family: those to ask, first first. Raises PoolRefused."""
+    shown = desk.shown
+    subject = await explain.service_subject(desk.tx, desk.cluster, shown.namespace, shown.labels, shown.asked.annotations)
+    known = {str(each.name): each for each in await explain.service_pools(desk.tx, desk.cluster)}
+    decision = decide(subject, [each.candidate() for each in known.values()])
+    if decision.refused:
+        raise PoolRefused(f"Service {shown.namespace}/{shown.name}", decision.refused)
+    families = {name: each.candidate().families for name, each in known.items()}
+    by_family = families_of(decision, families, wanted.pool)
+    places = {name: PoolPlace(each.id, name, None, each.scope, families[name]) for name, each in known.items()}
+    return {family: tuple(places[name] for name in names) for family, names in by_family.items()}
+
+
+async def _new(desk: _Desk, wanted: Wish) -> UUID:
+    pools = await _pools(desk, wanted)
+    want = await _free_name(desk, wanted)
+    whole = all(pools[family] for family in wanted.families)
+    try:
+        await _take(desk, want, wanted, wanted.families if whole else wanted.needed, pools)
+    except PoolExhausted:
+        if not wanted.optional:
+            raise
+        await _take(desk, want, wanted, wanted.needed, pools)
+    return want.owner
+
+
+async def _free_name(desk: _Desk, wanted: Wish) -> Want:
+    for place in PLACES:
+        want = _want(desk, wanted, place)
+        if not await service_rows.holding(desk.tx, want.owner):
+            return want
+    raise PoolRefused(f"Service {desk.shown.namespace}/{desk.shown.name}", "its name is held by other allocations")
+
+
+async def _take(desk: _Desk, want: Want, wanted: Wish, families: Sequence[int], pools: Mapping[int, tuple[PoolPlace, ...]]) -> None:
+    """Those asked for; else the former ones where they are free; else any, of the first pools that have some."""
+    if missing := [family for family in families if not pools[family]]:
+        raise PoolExhausted(want.label, f"IPv{missing[0]}", "no pool for Services that it may use has a prefix of that family")
+    ordered = tuple(sorted(families))
+    if wanted.addresses:
+        await asked.assign(desk.tx, want, Choice(ordered, wanted.addresses, pools, "the pools that it may have addresses of"), desk.now)
+        return
+    former = [each for each in await service_rows.former(desk.tx, want.owner) if each.version in families]
+    if former and await _tried(desk, want, Choice(ordered, tuple(former), pools, want.label)) is None:
+        return
+    refused: FabricError | None = None
+    for combination in product(*(pools[family] for family in ordered)):
+        one = {family: (pool,) for family, pool in zip(ordered, combination, strict=True)}
+        refused = await _tried(desk, want, Choice(ordered, (), one, want.label))
+        if refused is None:
+            return
+        if not isinstance(refused, PoolExhausted):
+            break
+    if refused is not None:
+        raise refused
+
+
+async def _tried(desk: _Desk, want: Want, choice: Choice) -> FabricError | None:
+    try:
+        async with desk.tx.attempt():
+            await asked.assign_any(desk.tx, want, choice, desk.now)
+    except FabricError as error:
+        return error
+    return None
+
+
+async def _second(desk: _Desk, wanted: Wish, owner: UUID, held: Sequence[Holding]) -> None:
+    """The family that may be missing, when it comes. Nothing stands still for it."""
+    missing = set(wanted.optional) - {each.address.version for each in held}
+    mine = [want for want in (_want(desk, wanted, place) for place in PLACES) if want.owner == owner]
+    if not missing or not mine:
+        return
+    try:
+        pools = await _pools(desk, wanted)
+        async with desk.tx.attempt():
+            await asked.add_families(desk.tx, mine[0], Choice(tuple(missing), (), pools, mine[0].label), desk.now)
+    except FabricError:
+        return
