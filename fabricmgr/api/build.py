@@ -22,6 +22,7 @@ from fabricmgr.api import (
     openapi,
     pools,
     roles,
+    services,
     sessions,
     tasks,
     workloads,
@@ -74,6 +75,7 @@ ROUTERS = (
     events,
     tasks,
     workloads,
+    services,
 )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from fabricmgr.cli import accounts, allocations, clusters, events, fabric, nodes, pools, roles, tasks, workloads
+from fabricmgr.cli import accounts, allocations, clusters, events, fabric, nodes, pools, roles, services, tasks, workloads
 from fabricmgr.cli.failure import Failure
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Ask and tell the Fabric Manager.")
@@ -25,6 +25,7 @@ app.add_typer(allocations.allocation, name="allocation")
 app.add_typer(events.event, name="event")
 app.add_typer(accounts.account, name="account")
 app.add_typer(roles.role, name="role")
+app.add_typer(services.app, name="service")
 app.add_typer(tasks.task, name="task")
 
 

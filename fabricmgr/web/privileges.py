@@ -80,6 +80,8 @@ TABLE: Mapping[tuple[str, str], Requirement] = {
     ("GET", "/v1/clusters/{cluster}/explain/services/{namespace}/{name}"): LOGIN,
     ("POST", "/v1/clusters/{cluster}/simulate"): LOGIN,
     ("GET", "/v1/workloads/{cluster}/{namespace}/{name}/peers"): LOGIN,
+    ("GET", "/v1/services"): LOGIN,
+    ("GET", "/v1/services/{cluster}/{namespace}/{name}"): LOGIN,
     ("GET", "/v1/clusters/{cluster}/networks"): LOGIN,
     ("POST", "/v1/clusters/{cluster}/networks"): COMPONENTS,
     ("GET", "/v1/clusters/{cluster}/networks/{network}"): LOGIN,

@@ -52,6 +52,8 @@ GET /v1/clusters/{{cluster}}/explain/pods/{{namespace}}/{{name}}: {SIGNED_IN}
 GET /v1/clusters/{{cluster}}/explain/services/{{namespace}}/{{name}}: {SIGNED_IN}
 POST /v1/clusters/{{cluster}}/simulate: {SIGNED_IN}
 GET /v1/workloads/{{cluster}}/{{namespace}}/{{name}}/peers: {SIGNED_IN}
+GET /v1/services: {SIGNED_IN}
+GET /v1/services/{{cluster}}/{{namespace}}/{{name}}: {SIGNED_IN}
 GET /v1/clusters/{{cluster}}/networks: {SIGNED_IN}
 POST /v1/clusters/{{cluster}}/networks: admin operator
 GET /v1/clusters/{{cluster}}/networks/{{network}}: {SIGNED_IN}
