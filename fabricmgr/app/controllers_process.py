@@ -23,6 +23,7 @@ from fabricmgr.controllers.following import Following, Means
 from fabricmgr.controllers.kube_nodes import KubeNodes
 from fabricmgr.controllers.kube_pods import KubePods
 from fabricmgr.controllers.kube_rows import KubeRows
+from fabricmgr.controllers.kube_services import KubeServices
 from fabricmgr.controllers.leader import Duty, Leader
 from fabricmgr.controllers.outbox import positioning
 from fabricmgr.controllers.workloads import Workloads
@@ -61,7 +62,7 @@ def _parts(settings: ManagerSettings) -> Parts:
 
     def made(view: ClusterView) -> list[Part]:
         rows = KubeRows(view)
-        return [rows, Workloads(view), KubeNodes(view, settings.node_grace), KubePods(view, rows.whole)]
+        return [rows, Workloads(view), KubeNodes(view, settings.node_grace), KubePods(view, rows.whole), KubeServices(view)]
 
     return made
 

@@ -13,7 +13,7 @@ from fabricmgr.kube.client import Client
 from fabricmgr.kube.objects import Condition, Kind, View
 from fabricmgr.kube.views import SERVICES, Ingress, Service
 
-FINALIZER = "fabricmgr.io/service-address"
+FINALIZER = "fabricmgr.io/address"
 
 
 async def service_status(

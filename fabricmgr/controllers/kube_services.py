@@ -1,0 +1,190 @@
+"""Services of type LoadBalancer: each gets its external address, shows it in its status, and gives it back when it wants none any more.
+
+Our finalizer comes first, so that no Service goes while it holds an address, and goes last. What the API server refuses of statuses and
+Events never holds up the finalizer: a namespace that is being deleted would wait for ever.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from fabricmgr.controllers.cluster_view import ClusterView
+from fabricmgr.domain.errors import FabricError
+from fabricmgr.domain.events import DomainEvent, ServicePending
+from fabricmgr.domain.names import ClusterName
+from fabricmgr.domain.service import Asked, ours
+from fabricmgr.kube import write
+from fabricmgr.kube.objects import Condition, Kind
+from fabricmgr.kube.queue import Queue
+from fabricmgr.kube.reflector import Change
+from fabricmgr.kube.views import SERVICES, Ingress, Service
+from fabricmgr.kube.write import FINALIZER
+from fabricmgr.loop import Loop, Outcome
+from fabricmgr.metrics import KUBE_TRANSITIONS
+from fabricmgr.problems import sentence
+from fabricmgr.services import service_addresses
+from fabricmgr.services.service_addresses import Settled, Shown
+from fabricmgr.store import service_rows
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+CONDITION = "fabricmgr.io/AddressAssigned"
+RETRY = 3.0  # seconds between tries of Services that wait: addresses are released and pools change without a word of their cluster
+RESYNC = 300.0
+IP_MODE = (1, 30)  # the first server that keeps ipMode unless it is told not to
+
+
+class KubeServices:
+    """A part of following."""
+
+    name = "services"
+    kinds: Sequence[Kind[Any]] = (SERVICES,)
+
+    def __init__(self, view: ClusterView) -> None:
+        self._view = view
+        self._known: set[Key] = set()
+        self._waiting: set[Key] = set()
+        self._since: dict[Key, tuple[str, str, datetime]] = {}
+        self._mode: str | None = None
+        self._queue: Queue[Key] = Queue("services", self.reconcile, chance=view.chance, keys=self._keys, resync=RESYNC)
+        self._loop = Loop(f"waiting Services of {view.cluster}", self._again, RETRY, view.chance)
+
+    def changed(self, kind: Kind[Any], change: Change[Any]) -> None:
+        if self._concerns(change.object) or change.object.key in self._known:
+            self._queue.add(change.object.key)
+
+    def _concerns(self, found: Service) -> bool:
+        return FINALIZER in (found.metadata.finalizers or ()) or ours(asked_of(found), self._view.api.class_less)
+
+    async def run(self) -> None:
+        """Rows whose Service went meanwhile are looked at as well: what they hold is given back."""
+        await self._view.until_synced(SERVICES)
+        self._mode = "VIP" if (await self._view.client.version()).numbers >= IP_MODE else None
+        async with self._view.database.read() as tx:
+            self._known |= {(each.namespace, each.name) for each in await service_rows.every(tx, self._view.cluster_id)}
+        for key in self._keys():
+            self._queue.add(key)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run())
+            group.create_task(self._loop.run())
+
+    def _keys(self) -> Iterable[Key]:
+        return sorted({each.key for each in self._view.copy(SERVICES).store.values() if self._concerns(each)} | self._known)
+
+    async def _again(self) -> Outcome:
+        for key in self._waiting:
+            self._queue.add(key)
+        return Outcome.done(f"{len(self._waiting)} Services wait for an address")
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One look at one Service."""
+        found = self._view.copy(SERVICES).find(key[1], key[0])
+        if found is None or not ours(asked_of(found), self._view.api.class_less):
+            return await self._end(key, found)
+        self._known.add(key)
+        await write.add_finalizer(self._view.client, SERVICES, found)
+        settling = partial(
+            service_addresses.settle,
+            cluster_id=self._view.cluster_id,
+            cluster=ClusterName(self._view.cluster),
+            shown=shown_of(found),
+            now=self._view.clock(),
+        )
+        settled = await self._view.database.run(settling)
+        (self._waiting.add if settled.reason else self._waiting.discard)(key)
+        await self._show(found, settled)
+        await self._say(found, settled.told)
+        return Outcome.blocked(settled.reason) if settled.reason else Outcome.done("it has its address")
+
+    async def _end(self, key: Key, found: Service | None) -> Outcome:
+        """Nothing of ours is left at it, and nothing of it with us."""
+        held = found is not None and FINALIZER in (found.metadata.finalizers or ())
+        if found is not None and held and (found.status.load_balancer.ingress or said(found)):
+            await self._clear(found)
+        ending = partial(
+            service_addresses.withdraw,
+            cluster_id=self._view.cluster_id,
+            cluster=ClusterName(self._view.cluster),
+            namespace=key[0],
+            name=key[1],
+            now=self._view.clock(),
+        )
+        told = await self._view.database.run(ending)
+        if found is not None and held:
+            await write.remove_finalizer(self._view.client, SERVICES, await self._newest(found))
+            await self._say(found, told)
+        self._known.discard(key)
+        self._waiting.discard(key)
+        self._since.pop(key, None)
+        return Outcome.done("it has no address of ours")
+
+    async def _newest(self, found: Service) -> Service:
+        """The status was written a moment ago, and a finalizer is only removed from what was read last."""
+        newest = await self._view.client.get(SERVICES, found.namespace, found.name)
+        return newest if newest is not None and newest.uid == found.uid else found
+
+    async def _clear(self, found: Service) -> None:
+        try:
+            await write.service_status(self._view.client, found.namespace, found.name, ())
+        except FabricError as error:
+            log.info("status not cleared", extra={"service": f"{found.namespace}/{found.name}", "outcome": sentence(error)})
+
+    async def _show(self, found: Service, settled: Settled) -> None:
+        """Only where it shows something else."""
+        ingress = [Ingress(ip=str(each), ip_mode=self._mode) for each in settled.addresses]
+        verdict = ("False", "Pending", settled.reason) if settled.reason else ("True", "Assigned", "")
+        if (found.status.load_balancer.ingress or []) == ingress and said(found) == verdict:
+            return
+        condition = Condition(CONDITION, *verdict, last_transition_time=self._turned(found, verdict[0]))
+        await write.service_status(self._view.client, found.namespace, found.name, ingress, [condition])
+
+    def _turned(self, found: Service, status: str) -> datetime:
+        """Since when the condition has its status: the same each time, so that writing it twice changes nothing."""
+        kept = self._since.get(found.key)
+        if kept is None or kept[:2] != (found.uid, status):
+            shown = [each for each in found.status.conditions or () if each.type == CONDITION and each.status == status]
+            since = shown[0].last_transition_time if shown else None
+            kept = self._since[found.key] = (found.uid, status, since or self._view.clock())
+        return kept[2]
+
+    async def _say(self, found: Service, told: Iterable[DomainEvent]) -> None:
+        for event in told:
+            KUBE_TRANSITIONS.labels(self._view.cluster, event.what).inc()
+            log.info("service", extra={"event": event.what, **event.about()})
+            about = event.about()
+            pending = isinstance(event, ServicePending)
+            message = str(about["reason"]) if pending else f"{about['address']} of pool {about['pool']}"
+            await self._view.events.say(SERVICES, found, event.what.removeprefix("Service"), message, warning=pending)
+
+
+def said(found: Service) -> tuple[str, str, str] | None:
+    """Status, reason and message of our condition."""
+    mine = [each for each in found.status.conditions or () if each.type == CONDITION]
+    return (mine[0].status, mine[0].reason, mine[0].message) if mine else None
+
+
+def asked_of(found: Service) -> Asked:
+    """What the Service asks for, as the domain has it."""
+    spec = found.spec
+    return Asked(
+        spec.type,
+        spec.load_balancer_class,
+        tuple(spec.ip_families or ()),
+        spec.ip_family_policy or "",
+        spec.load_balancer_ip,
+        tuple(sorted(f"{each.protocol}/{each.port}" for each in spec.ports or ())),
+        spec.external_traffic_policy or "Cluster",
+        found.annotations,
+        found.metadata.deleting,
+    )
+
+
+def shown_of(found: Service) -> Shown:
+    """What deciding wants to know of it."""
+    return Shown(found.namespace, found.name, found.uid, found.labels, asked_of(found))
