@@ -1,5 +1,6 @@
 """Services of type LoadBalancer on a real cluster: an external address that kube-proxy serves, kept, shared, waited for, given back."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,6 +101,31 @@ def test_a_service_that_becomes_of_another_type_keeps_nothing_of_ours(served: Cl
 
     assert after["status"] == {"loadBalancer": {}}
     assert not of_services(served)
+
+
+def test_a_namespace_goes_with_its_service_and_a_waiting_one_is_not_written_again_and_again(served: Cluster) -> None:
+    """F026, F049: nothing is written where nothing changed, and what cannot be written any more holds up no finalizer."""
+    served.kubectl("create", "namespace", "leaving")
+    made = [balanced(name) | {"metadata": {"name": name, "namespace": "leaving"}} for name in ("one", "two", "three", "four", "five")]
+    try:
+        served.apply(*made)
+        wait_for("one waits", lambda: [each for each in shown_in(served, "leaving") if waits(each)], 20)
+        before = next(each for each in shown_in(served, "leaving") if waits(each))
+        time.sleep(8)  # two more tries
+        after = served.get("service", before["metadata"]["name"], "-n", "leaving")
+    finally:
+        served.kubectl("delete", "namespace", "leaving", "--timeout=60s")
+
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    assert not of_services(served)
+
+
+def shown_in(cluster: Cluster, namespace: str) -> list[Json]:
+    return cluster.items("services", "-n", namespace)
+
+
+def waits(service: Json) -> bool:
+    return any(each["reason"] == "Pending" for each in service["status"].get("conditions", []))
 
 
 TURN = '[{"op":"replace","path":"/spec/type","value":"ClusterIP"},{"op":"remove","path":"/spec/loadBalancerClass"}]'
