@@ -54,6 +54,7 @@ def test_a_service_gets_an_address_that_answers_from_outside_and_gives_it_back(s
     try:
         address = has_one(served, "lb")
         shown = served.get("service", "lb")
+        (held,) = of_services(served)
         served.rolled_out("lb")
         served.hub.run("ip", "route", "replace", f"{address}/32", "via", served.node("node1").addresses[0])
         wait_for("it answers", lambda: served.curl(served.hub, address, 80).startswith("lb-"), 20)
@@ -63,6 +64,7 @@ def test_a_service_gets_an_address_that_answers_from_outside_and_gives_it_back(s
         served.delete("deployment", "lb")
 
     assert shown["status"]["loadBalancer"]["ingress"] == [{"ip": address, "ipMode": "VIP"}]
+    assert address in str(held)
     assert FINALIZER in shown["metadata"]["finalizers"]
     wait_for("nothing is held", lambda: not of_services(served), 10)
 
