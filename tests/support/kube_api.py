@@ -1,122 +1,161 @@
-"""An API server for tests of who asks one: HTTPS on loopback, a token, and the objects that a test puts there."""
+"""An API server on loopback that says what a test wrote down for it: pages, streams that are cut or fall silent, refusals."""
 
-import base64
+import asyncio
 import json
 import ssl
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from fabricmgr.kube.client import Client
+from fabricmgr.kube.kubeconfig import Access
+from fabricmgr.kube.transport import Address
 
-from fabricmgr.services.certificates import pem
-from fabricmgr.services.server_certificate import key_text
-from tests.support.issued import named
 
-TOKEN = "sesame-not-to-be-shown"
+@dataclass(frozen=True)
+class Answer:
+    """body: one object. lines: a watch's events, each a JSON object or raw bytes; afterwards the stream ends, is cut, or falls silent."""
+
+    status: int = 200
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    lines: Sequence[Mapping[str, Any] | bytes] | None = None
+    then: str = "end"
+
+
+@dataclass(frozen=True)
+class Asked:
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+
+
+def failure(code: int, reason: str, message: str, **details: Any) -> Answer:
+    """A Status object."""
+    status = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "code": code,
+        "reason": reason,
+        "message": message,
+        "details": details,
+    }
+    return Answer(code, status)
+
+
+def listed(*items: Mapping[str, Any], version: str = "1", more: str = "") -> Answer:
+    return Answer(body={"kind": "List", "metadata": {"resourceVersion": version, "continue": more}, "items": [*items]})
+
+
+def pod(name: str, version: str = "1", **parts: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "default", "uid": f"uid-{name}", "resourceVersion": version}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, **parts}
+
+
+def event(kind: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": kind, "object": dict(found)}
 
 
 @dataclass
 class KubeApi:
-    """answers: by path. refused: paths answered with 403."""
+    """answers: what is said in turn to a method and path; the last one is said for ever."""
 
-    url: str
-    authority: str
-    answers: dict[str, Any] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
-    tokens: set[str] = field(default_factory=lambda: {TOKEN})
-    asked: list[str] = field(default_factory=list)
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    url: str = ""
 
-    def kubeconfig(self, token: str = TOKEN, **user: object) -> str:
-        authority = base64.b64encode(self.authority.encode()).decode()
-        return yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "lab",
-                "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "fabricmgr"}}],
-                "clusters": [{"name": "lab", "cluster": {"server": self.url, "certificate-authority-data": authority}}],
-                "users": [{"name": "fabricmgr", "user": user or {"token": token}}],
-            }
-        )
+    def says(self, request: str, *answers: Answer) -> None:
+        """request: method and path."""
+        self.answers[request] = [*answers]
 
-    def answer(self, path: str, authorization: str) -> tuple[int, Any]:
-        self.asked.append(path)
-        if authorization.removeprefix("Bearer ") not in self.tokens:
-            return 401, status(401, "Unauthorized")
-        if path in self.refused:
-            return 403, status(403, "Forbidden")
-        found = self.answers.get(path)
-        return (404, status(404, "NotFound")) if found is None else (200, found)
-
-
-def status(code: int, reason: str) -> dict[str, Any]:
-    return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": f"{reason} here"}
-
-
-def listed(*items: dict[str, Any]) -> dict[str, Any]:
-    return {"metadata": {"resourceVersion": "7"}, "items": list(items)}
-
-
-@contextmanager
-def kube_api(minor: str = "37") -> Iterator[KubeApi]:
-    """A server of Kubernetes 1.<minor> with two nodes and a range of Services."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    builder = x509.CertificateBuilder().subject_name(named("kube")).issuer_name(named("kube")).public_key(key.public_key()).serial_number(9)
-    builder = (
-        builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1)).add_extension(names, critical=False)
-    )
-    builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
-    certificate = pem(builder.sign(key, hashes.SHA256()))
-    with tempfile.TemporaryDirectory() as folder, _Server(("127.0.0.1", 0), _Calls) as server:
-        both = Path(folder) / "both.pem"
-        both.write_text(certificate + key_text(key))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(both)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        api = server.api = KubeApi(f"https://127.0.0.1:{server.server_address[1]}", certificate)
-        api.answers["/version"] = {"major": "1", "minor": minor, "gitVersion": f"v1.{minor}.2"}
-        nodes = [{"metadata": {"name": f"w{n}", "uid": f"n-{n}"}, "spec": {"podCIDRs": [f"10.40.{n - 1}.0/24"]}} for n in (1, 2)]
-        api.answers["/api/v1/nodes"] = listed(*nodes)
-        cidr = {"metadata": {"name": "kubernetes", "uid": "c-1"}, "spec": {"cidrs": ["10.96.0.0/16"]}}
-        api.answers["/apis/networking.k8s.io/v1/servicecidrs"] = listed(cidr)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            yield api
+            with suppress(OSError, asyncio.IncompleteReadError):
+                while await self._one(reader, writer):
+                    pass
         finally:
-            server.shutdown()
-            thread.join()
+            writer.close()
+            with suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        method, target, _ = head[0].split(" ")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        parts = urlsplit(target)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.asked.append(Asked(method, parts.path, query, headers, json.loads(body) if body else None))
+        left = self.answers.get(f"{method} {parts.path}", [failure(404, "NotFound", "not found")])
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        return await self._say(answer, writer)
+
+    async def _say(self, answer: Answer, writer: asyncio.StreamWriter) -> bool:
+        more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+        if answer.lines is None:
+            content = json.dumps(answer.body).encode()
+            writer.write(f"HTTP/1.1 {answer.status} X\r\nContent-Length: {len(content)}\r\n{more}\r\n".encode() + content)
+            await writer.drain()
+            return True
+        writer.write(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{more}\r\n".encode())
+        for line in answer.lines:
+            content = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
+            writer.write(b"%x\r\n%b\r\n" % (len(content), content))
+        await writer.drain()
+        return await self._afterwards(answer.then, writer)
+
+    async def _afterwards(self, then: str, writer: asyncio.StreamWriter) -> bool:
+        if then == "silence":
+            await asyncio.Event().wait()
+        if then == "cut":
+            # What was written goes out first, then a reset.
+            await asyncio.sleep(0)
+            writer.transport.abort()
+            return False
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return True
 
 
-class _Server(ThreadingHTTPServer):
-    api: KubeApi
+async def dial(host: str, port: int) -> Address:
+    del port
+    return ip_address(host)
 
 
-class _Calls(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+@asynccontextmanager
+async def kube_api(tls: ssl.SSLContext | None = None) -> AsyncIterator[KubeApi]:
+    made = KubeApi()
+    running: set[asyncio.Task[None]] = set()
 
-    def do_GET(self) -> None:
-        assert isinstance(self.server, _Server)
-        code, found = self.server.api.answer(self.path.partition("?")[0], self.headers.get("Authorization", ""))
-        content = json.dumps(found).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if task := asyncio.current_task():
+            running.add(task)
+            task.add_done_callback(running.discard)
+        with suppress(asyncio.CancelledError):
+            await made.serve(reader, writer)
 
-    def log_message(self, *_: object) -> None:
-        """Nothing: a test asserts what was asked."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    made.url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield made
+    finally:
+        server.close()
+        for task in [*running]:
+            task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+@asynccontextmanager
+async def client_of(api: KubeApi, access: Access | None = None) -> AsyncIterator[Client]:
+    client = Client(access or Access(server=api.url, token=lambda: "secret"), dial)
+    try:
+        yield client
+    finally:
+        await client.close()
