@@ -62,6 +62,10 @@ lock: ## write both lock files anew from pyproject.toml (the newest versions tha
 bench-cni: install-dev ## CNI ADD and DEL against the Go reference plugins, paired in one run
 	@$(PY) -m bench.cni $(ARGS)
 
+.PHONY: bench-reflector
+bench-reflector: install-dev ## memory and processor time of a copy of a cluster's pods
+	@$(PY) -m bench.reflector $(ARGS)
+
 .PHONY: bench-alloc
 bench-alloc: install-dev ## allocations a second against pgbench's single-row inserts, paired in one run
 	@$(PY) -m bench.alloc $(ARGS)
