@@ -28,53 +28,64 @@ from fabricmgr.kube.views import PODS, Pod
 VERSION = 1_000_000
 
 
+MOMENT = "2026-01-01T00:00:00Z"
+
+
 def pod(number: int, version: int) -> dict[str, Any]:
-    """As a server shows one of a Deployment: some 7 KB."""
+    """As a server shows one of a Deployment: some 8 KB."""
     app = f"shop-{number % 200}"
-    owned: dict[str, Any] = {f"f:field-{index}": {".": {}, "f:name": {}, "f:value": {}} for index in range(50)}
-    moment = "2026-01-01T00:00:00Z"
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {
-            "name": f"{app}-7c9d8b6f5-{number:05d}",
-            "generateName": f"{app}-7c9d8b6f5-",
-            "namespace": f"team-{number % 40}",
-            "uid": f"00000000-0000-4000-8000-{number:012d}",
-            "resourceVersion": str(version),
-            "creationTimestamp": moment,
-            "labels": {"app": app, "pod-template-hash": "7c9d8b6f5", "app.kubernetes.io/instance": app, "tier": "backend"},
-            "annotations": {"prometheus.io/scrape": "true", "checksum/config": "d" * 64},
-            "ownerReferences": [
-                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{app}-7c9d8b6f5", "uid": f"r-{app}", "controller": True}
-            ],
-            "managedFields": [
-                {"manager": manager, "operation": "Update", "apiVersion": "v1", "time": moment, "fieldsV1": owned}
-                for manager in ("kube-controller-manager", "kubelet")
-            ],
-        },
-        "spec": {
-            "nodeName": f"node-{number % 100}",
-            "containers": [
-                {
-                    "name": name,
-                    "image": f"registry.example/{app}/{name}:1.2.3",
-                    "env": [{"name": f"VARIABLE_{index}", "value": "v" * 20} for index in range(10)],
-                    "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
-                }
-                for name in ("main", "sidecar")
-            ],
-            "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
-        },
-        "status": {
-            "phase": "Running",
-            "podIP": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
-            "podIPs": [{"ip": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"}, {"ip": f"2001:db8::{number:x}"}],
-            "conditions": [
-                {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": moment}
-                for kind in ("PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready")
-            ],
-        },
+        "metadata": metadata(app, number, version),
+        "spec": spec(app, number),
+        "status": status(number),
+    }
+
+
+def metadata(app: str, number: int, version: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {f"f:field-{index}": {".": {}, "f:name": {}, "f:value": {}} for index in range(50)}
+    return {
+        "name": f"{app}-7c9d8b6f5-{number:05d}",
+        "generateName": f"{app}-7c9d8b6f5-",
+        "namespace": f"team-{number % 40}",
+        "uid": f"00000000-0000-4000-8000-{number:012d}",
+        "resourceVersion": str(version),
+        "creationTimestamp": MOMENT,
+        "labels": {"app": app, "pod-template-hash": "7c9d8b6f5", "app.kubernetes.io/instance": app, "tier": "backend"},
+        "annotations": {"prometheus.io/scrape": "true", "checksum/config": "d" * 64},
+        "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{app}-7c9d8b6f5", "uid": f"r-{app}", "controller": True}
+        ],
+        "managedFields": [
+            {"manager": manager, "operation": "Update", "apiVersion": "v1", "time": MOMENT, "fieldsV1": fields}
+            for manager in ("kube-controller-manager", "kubelet")
+        ],
+    }
+
+
+def spec(app: str, number: int) -> dict[str, Any]:
+    containers = [
+        {
+            "name": name,
+            "image": f"registry.example/{app}/{name}:1.2.3",
+            "env": [{"name": f"VARIABLE_{index}", "value": "v" * 20} for index in range(10)],
+            "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
+        }
+        for name in ("main", "sidecar")
+    ]
+    toleration = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+    return {"nodeName": f"node-{number % 100}", "containers": containers, "tolerations": [toleration]}
+
+
+def status(number: int) -> dict[str, Any]:
+    address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    conditions = ("PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready")
+    return {
+        "phase": "Running",
+        "podIP": address,
+        "podIPs": [{"ip": address}, {"ip": f"2001:db8::{number:x}"}],
+        "conditions": [{"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": MOMENT} for kind in conditions],
     }
 
 
