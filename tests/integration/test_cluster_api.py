@@ -11,7 +11,7 @@ import pytest
 
 from fabricmgr.__main__ import main
 from fabricmgr.settings import ManagerSettings
-from tests.support.kube_api import TOKEN, KubeApi, kube_api, listed
+from tests.support.api_server import TOKEN, KubeApi, kube_api, listed
 from tests.support.manager import PASSWORD, Served, serving
 
 POOLS = {"pods": "10.41.0.0/24", "shop": "10.42.0.0/24", "lb": "192.0.2.0/28"}
