@@ -1,6 +1,6 @@
 """What a copy of a cluster's pods costs: `make bench-reflector`.
 
-A scripted API server in a process of its own serves pods as large as real ones (managedFields, containers, volumes, conditions), in pages,
+A scripted API server in a process of its own serves pods as large as real ones (managedFields, containers, conditions), in pages,
 and then changes so many of them a second. A second process holds the copy; its resident memory and processor time are what is shown.
 """
 
