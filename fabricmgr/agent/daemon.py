@@ -18,6 +18,8 @@ from pathlib import Path
 from uuid import UUID
 
 from fabricmgr.agent import conflist, server
+from fabricmgr.agent.announce import Announcer
+from fabricmgr.agent.beats import Beats
 from fabricmgr.agent.central import Central
 from fabricmgr.agent.flows import PERIOD, Flows
 from fabricmgr.agent.ground import Ground
@@ -48,7 +50,7 @@ from fabricmgr.netlink import conntrack
 from fabricmgr.netlink.sockets import NetlinkSocket
 from fabricmgr.problems import sentence
 from fabricmgr.settings import AgentSettings
-from fabricmgr.wire import Desired
+from fabricmgr.wire import ANNOUNCING_PERIOD, Announce, Desired
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,8 @@ class Agent:
         self._looks: int | None = None
         self.readiness = Readiness(self.holdings, self.ground, self.central, now, self._heard, self._journal_trouble)
         parts = Parts(self.kernel, self.holdings, self.ground, self.central, self.leaving, self.readiness, self.turns)
+        self.announcer = Announcer(self.kernel, self._announcements, self.ground.bridges)
+        self.beats = Beats(lambda: self.sync.life, self.announcer.voices, self.manager.announcing, self.announcer.leased)
         self.operations = Operations(parts, now, self.manager.url)
         self.spool = Spool(settings.socket_path.parent / "spool", self.operations.delete, self.turns)
         self.server = server.Server(self.operations, settings.socket_path, self.spool, self.turns)
@@ -134,6 +138,8 @@ class Agent:
             ("spool", self.spool.once, 1.0),
             ("conflist", self._conflist, 5.0),
             ("renew", self._renew, 60.0),
+            ("announce", self.announcer.once, 60.0),
+            ("announcing", self.beats.once, ANNOUNCING_PERIOD),
         )
         return {name: Loop(name, once, period) for name, once, period in passes}
 
@@ -144,6 +150,13 @@ class Agent:
         self.holdings.blocks_changed = self.ground.widen
         self.supply.must_greet = self._must_greet
         self.leaving.left = self.loops["supply"].wake
+        self.announcer.woken = self.loops["announce"].wake
+        self.announcer.changed = self.loops["announcing"].wake
+
+    def _announcements(self) -> list[Announce]:
+        """Also those that the journal knows, when the manager is away from the start."""
+        desired = self.holdings.state.desired
+        return desired.announcements if desired else []
 
     def _must_greet(self) -> None:
         self.sync.greeted = False
@@ -160,6 +173,7 @@ class Agent:
             self._loop.call_soon_threadsafe(self.leaving.reaped, list(keys))
 
     async def _apply(self, desired: Desired) -> None:
+        self.loops["announce"].wake()
         await self.ground.apply(desired)
         await self._look_again(desired.looks)
         self.loops["supply"].wake()
@@ -243,6 +257,7 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(loop.run(), name=name) for name, loop in self.loops.items()]
                 await self.ended.wait()
+                self.announcer.stop()
                 await self.server.stop()
                 for task in tasks:
                     task.cancel()
@@ -274,6 +289,7 @@ class Agent:
         await asyncio.sleep(0)  # what the reaper's thread handed over
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_LIMIT):
+                await self.beats.farewell()
                 while self.sync.greeted and self.holdings.state.unreported:
                     if (await self.sync.report()).sentence not in ("more to report", "all is reported"):
                         return

@@ -41,7 +41,7 @@ class Ground:
     def plans(self) -> list[NetworkPlan]:
         """Every network as this node shall have it now."""
         desired = self._holdings.state.desired
-        own = node_addresses(self._kernel, self._bridges())
+        own = node_addresses(self._kernel, self.bridges())
         return [self._plan(spec, desired, own) for spec in desired.networks] if desired else []
 
     def plan(self, network: str) -> NetworkPlan | None:
@@ -70,7 +70,8 @@ class Ground:
         blocks = self._holdings.state.blocks.values()
         return tuple(parse_prefix(each.prefix) for each in blocks if each.pool in spec.pools and each.state != "claiming")
 
-    def _bridges(self) -> set[str]:
+    def bridges(self) -> set[str]:
+        """Names of the bridges that are ours, wanted or made."""
         desired = self._holdings.state.desired
         wanted = {spec.bridge or networks.bridge_name(spec.name) for spec in desired.networks} if desired else set()
         return wanted | {plan.bridge_name for plan in self._made.values()}
@@ -192,7 +193,7 @@ class Ground:
 
     def interfaces(self) -> list[Interface]:
         """The node's NICs as the manager is told of them: without loopback, and what this agent made itself."""
-        return interfaces(self._kernel, self._bridges())
+        return interfaces(self._kernel, self.bridges())
 
 
 def interfaces(kernel: Kernel, bridges: set[str]) -> list[Interface]:

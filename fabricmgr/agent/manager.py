@@ -22,6 +22,8 @@ from fabricmgr.domain import errors
 from fabricmgr.domain.errors import FabricError, Invalid, ManagerRefused, ManagerUnavailable, TokenRefused
 from fabricmgr.wire import (
     Acknowledged,
+    Announced,
+    Announcing,
     Attach,
     Attached,
     BlocksGranted,
@@ -42,6 +44,8 @@ CALL_LIMIT = 5.0
 # A hello or report of thousands of attachments is one transaction over there.
 BATCH_LIMIT = 30.0
 TRIES = 3
+# A beat that takes longer is late already: the next one says more.
+BEAT_LIMIT = 1.0
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -86,6 +90,9 @@ class Manager:
 
     async def report(self, report: Report) -> Acknowledged:
         return await self._call("POST", "/v1/nodes/self/reports", Acknowledged, report, limit=BATCH_LIMIT)
+
+    async def announcing(self, beat: Announcing) -> Announced:
+        return await self._call("POST", "/v1/nodes/self/announcing", Announced, beat, limit=BEAT_LIMIT)
 
     async def blocks(self, wanted: BlocksWanted) -> BlocksGranted:
         return await self._call("POST", "/v1/nodes/self/blocks", BlocksGranted, wanted, limit=BATCH_LIMIT)
