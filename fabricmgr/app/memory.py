@@ -25,12 +25,15 @@ class Memory:
         self._ended = ended
         self._give_back = give_back
         self._seen = ended()
+        self._again = False
 
     async def once(self) -> Outcome:
-        """Give back, if many connections have ended since the last time."""
+        """Give back, if many connections have ended since the last time; and at the look after that, for what was still in use then."""
         ended = self._ended()
-        if ended - self._seen < ENOUGH:
+        many = ended - self._seen >= ENOUGH
+        if not many and not self._again:
             return Outcome.done("few connections have ended")
+        self._again = many
         self._seen = ended
         self._give_back()
         return Outcome.done("gave back the memory of connections that ended")

@@ -18,6 +18,7 @@ STREAMS = 1000
 SSE = "/redfish/v1/EventService/SSE"
 SUBMIT = "/redfish/v1/EventService/Actions/EventService.SubmitTestEvent"
 SUBSCRIPTIONS = "/redfish/v1/EventService/Subscriptions"
+ALLOWED = 32 << 10  # KiB that may stay behind: without a trim it is 20 MiB more each time
 TOLD = 20
 
 
@@ -109,7 +110,7 @@ async def test_connections_that_come_and_go_leave_memory_as_the_first_ones_left_
     head = "Authorization: Basic " + base64.b64encode(f"admin:{running.password}".encode()).decode() + "\r\n"
     (worker,) = running.children("web")
 
-    left = []
+    left: list[int] = []
     for _ in range(4):
         streams: list[Stream] = []
         for _ in range(STREAMS // 50):
@@ -117,11 +118,19 @@ async def test_connections_that_come_and_go_leave_memory_as_the_first_ones_left_
         for each in streams:
             each.writer.transport.abort()
         await asyncio.to_thread(none_left, running)
-        await asyncio.sleep(2 * PERIOD)
-        left.append(resident(worker))
+        left.append(await settled(worker, left[0] + ALLOWED if left else 0))
 
     print(f"{STREAMS} streams, four times; left behind: {', '.join(str(each >> 10) for each in left)} MiB")
-    assert left[3] - left[0] < 8 << 10, left
+    assert left[3] - left[0] < ALLOWED, left
+
+
+async def settled(worker: int, limit: int) -> int:
+    """What a process keeps, in KiB, once it had looks enough to give the rest back: three, or more on a busy machine."""
+    for look in range(8):
+        await asyncio.sleep(PERIOD)
+        if look >= 2 and resident(worker) < limit:
+            break
+    return resident(worker)
 
 
 def none_left(running: ServeProcess) -> None:
