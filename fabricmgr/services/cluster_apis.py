@@ -35,7 +35,7 @@ class ClusterApis:
     database: Database
     sealer: Sealer
     dial: Dial
-    _kept: dict[ClusterName, tuple[int, Client]] = field(default_factory=dict)
+    _kept: dict[ClusterName, tuple[tuple[object, ...], Client]] = field(default_factory=dict)
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def client(self, cluster: ClusterName) -> Client:
@@ -45,13 +45,15 @@ class ClusterApis:
         if row is None:
             raise NotFound("API server of cluster", cluster)
         async with self._one:
-            version, client = self._kept.get(cluster, (None, None))
-            if client is not None and version == row.version:
+            # The version alone begins again where access was forgotten and given anew.
+            wanted = (row.cluster_id, row.version, row.server, row.sealed)
+            former, client = self._kept.get(cluster, ((), None))
+            if client is not None and former == wanted:
                 return client
             if client is not None:
                 await client.close()
             made = Client(access(self.sealer, row), self.dial)
-            self._kept[cluster] = (row.version, made)
+            self._kept[cluster] = (wanted, made)
             return made
 
     async def close(self) -> None:
