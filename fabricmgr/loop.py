@@ -86,7 +86,8 @@ class Loop:
             self._woken.clear()
             pause = await self.step()
             try:
-                await asyncio.wait_for(self._woken.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._woken.wait()
             except TimeoutError:
                 continue
 

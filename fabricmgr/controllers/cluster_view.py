@@ -71,7 +71,8 @@ class ClusterView:
             found = self.reflectors[kind.name]
             while not isinstance(found.error, ApiRefused):
                 try:
-                    await asyncio.wait_for(found.synced.wait(), REFUSAL)
+                    async with asyncio.timeout(REFUSAL):
+                        await found.synced.wait()
                 except TimeoutError:
                     continue
                 break

@@ -233,7 +233,8 @@ async def _check_listening(first: Connection, second: Connection, channel: str) 
     await first.add_listener(channel, hear)
     await second.execute("select pg_notify($1, '')", channel)
     try:
-        await asyncio.wait_for(heard.wait(), NOTIFY_WAIT)
+        async with asyncio.timeout(NOTIFY_WAIT):
+            await heard.wait()
     except TimeoutError:
         raise _pooler("a notification that was asked for does not arrive") from None
     await first.remove_listener(channel, hear)
