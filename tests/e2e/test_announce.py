@@ -100,7 +100,11 @@ def segment(tmp_path: Path) -> Iterator[Segment]:
             node.where.run("ip", "addr", "add", f"{V6}/128", "dev", "lo", "nodad")
             node.want()
             stack.callback(node.kill)
-        yield Segment(places[0], nodes)
+        segment = Segment(places[0], nodes)
+        # A link that came up has its IPv6 addresses ready up to a second later.
+        for number in (2, 3):
+            until(lambda at=number: segment.client.ping(f"192.0.2.{at}") and segment.client.ping(f"2001:db8:60::{at}"))
+        yield segment
 
 
 def plug(switch: Namespace, place: Namespace, port: str, nic: str, number: int) -> None:
