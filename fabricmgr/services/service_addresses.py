@@ -224,15 +224,17 @@ async def _free_name(desk: _Desk, wanted: Wish) -> Want:
 
 
 async def _take(desk: _Desk, want: Want, wanted: Wish, families: Sequence[int], pools: Mapping[int, tuple[PoolPlace, ...]]) -> None:
-    """Those asked for; else the former ones where they are free; else any, of the first pools that have some."""
+    """Those asked for; else the former ones where nobody has them, rested or not; else any, of the first pools that have some."""
     if missing := [family for family in families if not pools[family]]:
         raise PoolExhausted(want.label, f"IPv{missing[0]}", "no pool for Services that it may use has a prefix of that family")
     ordered = tuple(sorted(families))
+    mine = frozenset(_want(desk, wanted, place).owner for place in PLACES)
     if wanted.addresses:
-        await asked.assign(desk.tx, want, Choice(ordered, wanted.addresses, pools, "the pools that it may have addresses of"), desk.now)
+        where = "the pools that it may have addresses of"
+        await asked.assign(desk.tx, want, Choice(ordered, wanted.addresses, pools, where, mine), desk.now)
         return
-    former = [each for each in await service_rows.former(desk.tx, want.owner) if each.version in families]
-    if former and await _tried(desk, want, Choice(ordered, tuple(former), pools, want.label)) is None:
+    former = tuple(each for each in await service_rows.former(desk.tx, mine) if each.version in families)
+    if former and await _tried(desk, want, Choice(ordered, former, pools, want.label, mine)) is None:
         return
     refused: FabricError | None = None
     for combination in product(*(pools[family] for family in ordered)):

@@ -1,6 +1,7 @@
 """Addresses that somebody asks for by name: decided one by one, in a transaction of their own."""
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,12 +36,15 @@ _ADDRESS = bindparam("address", type_=INET)
 
 @dataclass(frozen=True)
 class Choice:
-    """What is asked for. pools: by family, in order of preference. addresses: at most one of each family; the others are any free ones."""
+    """What is asked for. pools: by family, in order of preference. addresses: at most one of each family; the others are any free ones.
+
+    returning: keys of owners. An address that rests since one of them held it last may be had before it has rested."""
 
     families: tuple[int, ...]
     addresses: tuple[Address, ...]
     pools: Mapping[int, Sequence[PoolPlace]]
     where: str
+    returning: frozenset[uuid.UUID] = frozenset()
 
     def of(self, family: int) -> Address | None:
         return next((each for each in self.addresses if each.version == family), None)
@@ -194,11 +198,25 @@ async def _reach(tx: Tx, want: Want, choice: Choice, address: Address, row: _Row
         raise AddressOutside(str(address), choice.where)
     pool = next(each for each in pools if each.id == found.pool_id)
     reached = await tx.only(_REACH, {"now": now, "prefix": found.id, "address": address})
+    if reached.verdict == "cooling" and await _returns(tx, choice, found.scope, address, reached):
+        reached = await tx.only(_REACH, {"now": reached.due, "prefix": found.id, "address": address})
     if reached.verdict != "free":
         raise await _refusal(tx, pool, found.id, address, reached)
     given = Given(address, reached.generation + 1)
     row.scope = found.scope
     row.put(pool.name, found.id, given)
+
+
+_LAST = text(
+    "select owner from history where address = :address and scope = :scope and what = 'assigned' order by at desc, id desc limit 1"
+).bindparams(_ADDRESS)
+
+
+async def _returns(tx: Tx, choice: Choice, scope: int, address: Address, reached: Row[Any]) -> bool:
+    """A whole block that rests is another matter: others held addresses of it."""
+    if not choice.returning or reached.state != "central":
+        return False
+    return await tx.value(_LAST, {"address": address, "scope": scope}) in choice.returning
 
 
 def _tell(tx: Tx, want: Want, row: _Row) -> None:
@@ -234,6 +252,7 @@ _RESERVED = text("select reason from reservation where prefix_id = :prefix and :
 _LABEL = """
     select case a.kind
       when 'attachment' then format('container %s interface %s network %s node %s', a.container_id, a.ifname, a.network, n.name)
+      when 'service' then format('Service %s', a.name)
       else a.name end
     from allocation a left join node n on n.id = a.node_id where a.scope = :scope and
 """

@@ -1,12 +1,12 @@
 """Services of clusters: what they want, and which allocation they use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, bindparam, select, text
+from sqlalchemy import ARRAY, Row, Select, bindparam, select, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -90,13 +90,13 @@ async def holding(tx: Tx, owner: UUID | None) -> Sequence[Holding]:
 
 _FORMER = text("""
 select distinct on (family(address)) address from history
-where owner = :owner and what = 'assigned' and address is not null order by family(address), at desc
-""").bindparams(bindparam("owner", type_=PG_UUID))
+where owner = any (:owners) and what = 'assigned' and address is not null order by family(address), at desc, id desc
+""").bindparams(bindparam("owners", type_=ARRAY(PG_UUID)))
 
 
-async def former(tx: Tx, owner: UUID) -> list[Address]:
-    """The last address of each family that it ever held, as far back as the history goes."""
-    return [row.address for row in await tx.all(_FORMER, {"owner": owner})]
+async def former(tx: Tx, owners: Iterable[UUID]) -> list[Address]:
+    """The last address of each family that one of them ever held, as far back as the history goes."""
+    return [row.address for row in await tx.all(_FORMER, {"owners": list(owners)})]
 
 
 _RELEASE = text("""

@@ -78,6 +78,45 @@ async def test_a_service_of_the_same_name_gets_its_former_address_where_it_is_fr
         assert await here.address(shown(uid="u-2")) == former
 
 
+async def test_an_address_that_rests_returns_to_its_service_and_to_no_other(database_url: str) -> None:
+    async with services(database_url, cooldown=600) as here:
+        both: dict[str, Any] = {"families": ("IPv4", "IPv6"), "policy": "RequireDualStack"}
+        await here.here.pool("six", "2001:db8::/120", purpose="Service", cooldown=600)
+        former = (await here.settle(shown(**both))).addresses
+        moved = (await here.settle(shown(**both, annotations={"addresses": "198.51.100.9"}))).addresses
+        back = (await here.settle(shown(**both, annotations={"addresses": str(former[0])}))).addresses
+        await here.withdraw("web")
+        other = await here.settle(shown("other", annotations={"addresses": str(former[0])}))
+        third = await here.settle(shown("third", **both))
+        again = await here.settle(shown(uid="u-2", **both))
+
+        assert str(moved[0]) == "198.51.100.9"
+        assert again.addresses == back
+        assert back[0] == former[0]
+        assert other.addresses == ()
+        assert "cooling until" in other.reason
+        assert not set(third.addresses) & {*former, *back}
+
+
+async def test_one_that_waits_for_an_address_gets_it_once_it_has_rested(database_url: str) -> None:
+    """F025: the former owner's claim ends with the cooldown, and it blocks nobody for ever."""
+    wanted = {"addresses": "198.51.100.9"}
+    async with services(database_url, cooldown=600) as here:
+        await here.settle(shown("old", annotations=wanted))
+        held = await here.settle(shown("new", annotations=wanted))
+        await here.withdraw("old")
+        resting = await here.settle(shown("new", annotations=wanted))
+        here.here.clock.go(601)
+        then = await here.settle(shown("new", annotations=wanted))
+        late = await here.settle(shown("old", uid="u-9"))
+
+        assert "Service shop/old" in held.reason
+        assert "cooling until 2026-03-01T12:10:00" in resting.reason
+        assert ([each.what for each in then.told], str(then.addresses[0])) == (["ServiceAddressAssigned"], "198.51.100.9")
+        assert late.reason == ""
+        assert late.addresses != then.addresses
+
+
 async def test_sharing_takes_one_key_disjoint_ports_and_one_traffic_policy(database_url: str) -> None:
     async with services(database_url) as here:
         key = {"sharing-key": "edge"}
