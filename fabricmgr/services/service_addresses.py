@@ -9,6 +9,7 @@ from uuid import UUID
 from fabricmgr.domain.addresses import Address
 from fabricmgr.domain.errors import FabricError, NotFound, PoolExhausted, PoolRefused
 from fabricmgr.domain.events import DomainEvent, ServiceAddressAssigned, ServiceAddressWithdrawn, ServicePending
+from fabricmgr.domain.kube import POOL
 from fabricmgr.domain.names import ClusterName
 from fabricmgr.domain.owner import OwnerKind, owner_key
 from fabricmgr.domain.selectors import decide, families_of
@@ -148,18 +149,18 @@ async def _assigned(desk: _Desk, wanted: Wish, before: ServiceRow, held: Sequenc
 async def _owner(desk: _Desk, wanted: Wish, before: ServiceRow, held: Sequence[Holding]) -> UUID:
     """The allocation that it is to use: its own, one that it shares, or a new one. Raises what stands in the way."""
     others = [each for each in await _sharers(desk, wanted) if each.name != desk.shown.name]
-    if before.owner is not None and before.sharing_key == wanted.sharing_key and _fits(wanted, held):
-        _may_share(wanted, [each for each in others if each.owner == before.owner])
+    if before.owner is not None and before.sharing_key == wanted.sharing_key and fits(wanted, held):
+        may_share(wanted, [each for each in others if each.owner == before.owner])
         await _second(desk, wanted, before.owner, held)
         return before.owner
     for owner in dict.fromkeys(each.owner for each in others if each.owner is not None):
-        if _fits(wanted, await service_rows.holding(desk.tx, owner)):
-            _may_share(wanted, [each for each in others if each.owner == owner])
+        if fits(wanted, await service_rows.holding(desk.tx, owner)):
+            may_share(wanted, [each for each in others if each.owner == owner])
             return owner
     return await _new(desk, wanted)
 
 
-def _fits(wanted: Wish, held: Sequence[Holding]) -> bool:
+def fits(wanted: Wish, held: Sequence[Holding]) -> bool:
     """A pool that was changed since takes nothing away; another one that is named by now does."""
     return wanted.met_by(each.address for each in held) and (not wanted.pool or wanted.pool in {each.pool for each in held})
 
@@ -170,7 +171,8 @@ async def _sharers(desk: _Desk, wanted: Wish) -> list[ServiceRow]:
     return await service_rows.sharing(desk.tx, desk.cluster_id, desk.shown.namespace, wanted.sharing_key)
 
 
-def _may_share(wanted: Wish, others: Sequence[ServiceRow]) -> None:
+def may_share(wanted: Wish, others: Sequence[ServiceRow]) -> None:
+    """Raises PoolRefused."""
     for each in others:
         if clash := wanted.clash(each.ports, str(each.wanted.get("traffic", ""))):
             who = f"Service {each.namespace}/{each.name}"
@@ -180,12 +182,20 @@ def _may_share(wanted: Wish, others: Sequence[ServiceRow]) -> None:
 # --- a new one ---------------------------------------------------------------------------------------------------------------
 
 
-def _want(desk: _Desk, wanted: Wish, place: int) -> Want:
-    name = f"{desk.shown.namespace}/{desk.shown.name}"
-    if wanted.sharing_key:
-        name = f"{desk.shown.namespace} sharing {wanted.sharing_key}"
-    key = owner_key(OwnerKind.SERVICE, desk.cluster, name, str(place))
-    return Want(key, OwnerKind.SERVICE.value, f"Service {name}", desk.cluster_id, name=name, actor="Services")
+def owner_name(namespace: str, name: str, sharing_key: str) -> str:
+    """Whose allocation a Service uses: its own, or that of all that share with it."""
+    return f"{namespace} sharing {sharing_key}" if sharing_key else f"{namespace}/{name}"
+
+
+def keys(cluster: ClusterName, owner: str) -> tuple[UUID, ...]:
+    """Of its allocations, one of which is used at a time."""
+    return tuple(owner_key(OwnerKind.SERVICE, cluster, owner, str(place)) for place in PLACES)
+
+
+def _wants(desk: _Desk, wanted: Wish) -> list[Want]:
+    name = owner_name(desk.shown.namespace, desk.shown.name, wanted.sharing_key)
+    kind = OwnerKind.SERVICE.value
+    return [Want(key, kind, f"Service {name}", desk.cluster_id, name=name, actor="Services") for key in keys(desk.cluster, name)]
 
 
 async def _pools(desk: _Desk, wanted: Wish) -> dict[int, tuple[PoolPlace, ...]]:
@@ -216,8 +226,7 @@ async def _new(desk: _Desk, wanted: Wish) -> UUID:
 
 
 async def _free_name(desk: _Desk, wanted: Wish) -> Want:
-    for place in PLACES:
-        want = _want(desk, wanted, place)
+    for want in _wants(desk, wanted):
         if not await service_rows.holding(desk.tx, want.owner):
             return want
     raise PoolRefused(f"Service {desk.shown.namespace}/{desk.shown.name}", "its name is held by other allocations")
@@ -228,9 +237,9 @@ async def _take(desk: _Desk, want: Want, wanted: Wish, families: Sequence[int], 
     if missing := [family for family in families if not pools[family]]:
         raise PoolExhausted(want.label, f"IPv{missing[0]}", "no pool for Services that it may use has a prefix of that family")
     ordered = tuple(sorted(families))
-    mine = frozenset(_want(desk, wanted, place).owner for place in PLACES)
+    mine = frozenset(each.owner for each in _wants(desk, wanted))
     if wanted.addresses:
-        where = "the pools that it may have addresses of"
+        where = f"pool {wanted.pool!r}, which annotation {POOL} names" if wanted.pool else "the pools that it may have addresses of"
         await asked.assign(desk.tx, want, Choice(ordered, wanted.addresses, pools, where, mine), desk.now)
         return
     former = tuple(each for each in await service_rows.former(desk.tx, mine) if each.version in families)
@@ -260,7 +269,7 @@ async def _tried(desk: _Desk, want: Want, choice: Choice) -> FabricError | None:
 async def _second(desk: _Desk, wanted: Wish, owner: UUID, held: Sequence[Holding]) -> None:
     """The family that may be missing, when it comes. Nothing stands still for it."""
     missing = set(wanted.optional) - {each.address.version for each in held}
-    mine = [want for want in (_want(desk, wanted, place) for place in PLACES) if want.owner == owner]
+    mine = [want for want in _wants(desk, wanted) if want.owner == owner]
     if not missing or not mine:
         return
     try:

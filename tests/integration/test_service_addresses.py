@@ -98,6 +98,25 @@ async def test_an_address_that_rests_returns_to_its_service_and_to_no_other(data
         assert not set(third.addresses) & {*former, *back}
 
 
+async def test_an_address_outside_the_pool_that_is_named_is_refused_by_both_names_until_one_is_corrected(database_url: str) -> None:
+    """F026: neither annotation is honoured alone, and looking again writes nothing."""
+    async with services(database_url) as here:
+        await here.here.pool("blue", "192.0.2.0/28", purpose="Service")
+        wrong = shown(annotations={"pool": "blue", "addresses": "198.51.100.9"})
+        refused = [await here.settle(wrong) for _ in range(10)]
+        version = await here.here.sql.fetchval("select version from service")
+        other_pool = await here.settle(shown(annotations={"pool": "front", "addresses": "198.51.100.9"}))
+        await here.settle(wrong)
+        other_address = await here.settle(shown(annotations={"pool": "blue", "addresses": "192.0.2.9"}))
+
+        assert {each.reason for each in refused} == {refused[0].reason}
+        assert "198.51.100.9" in refused[0].reason
+        assert "pool 'blue'" in refused[0].reason
+        assert ([len(each.told) for each in refused], version) == ([1] + [0] * 9, 1)
+        assert [str(each) for each in other_pool.addresses] == ["198.51.100.9"]
+        assert [str(each) for each in other_address.addresses] == ["192.0.2.9"]
+
+
 async def test_one_that_waits_for_an_address_gets_it_once_it_has_rested(database_url: str) -> None:
     """F025: the former owner's claim ends with the cooldown, and it blocks nobody for ever."""
     wanted = {"addresses": "198.51.100.9"}
