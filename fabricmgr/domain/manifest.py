@@ -1,11 +1,11 @@
 """What the objects of a manifest would ask of pools, read from plain data. What cannot be read is refused by the name of its field."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fabricmgr.domain import service
 from fabricmgr.domain.errors import Invalid, MissingField
-from fabricmgr.domain.kube import ADDRESSES, POOL
 
 MOST_OBJECTS = 1000
 MOST_REPLICAS = 1_000_000
@@ -14,9 +14,13 @@ _WITH_TEMPLATE = {"Deployment": "spec.replicas", "StatefulSet": "spec.replicas",
 
 @dataclass(frozen=True)
 class PodsAsked:
-    """Pods of one object. count: None for one on each node. node_selector: labels of nodes that it runs on."""
+    """Pods of one object. name: empty where the API server makes it. count: None for one on each node.
+
+    node_selector: labels of nodes that it runs on."""
 
     what: str
+    kind: str
+    name: str
     namespace: str
     count: int | None
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -26,16 +30,12 @@ class PodsAsked:
 
 @dataclass(frozen=True)
 class ServiceAsked:
-    """A Service of type LoadBalancer. cls: its loadBalancerClass, or empty. families: named ones, in order. policy: ipFamilyPolicy."""
+    """A Service of type LoadBalancer, with what its controller will read of it."""
 
     what: str
+    name: str
     namespace: str
-    cls: str
-    policy: str
-    families: tuple[int, ...] = ()
-    addresses: tuple[str, ...] = ()
-    sharing_key: str = ""
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    asked: service.Asked
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -117,16 +117,16 @@ def _read(found: _Object, namespace: str) -> Asked | str:
     kind, name = found.at("kind", str, ""), found.at("metadata.name", str, "")
     if not kind:
         raise MissingField(f"{found.where}: kind", "the kind of the object")
-    name = name or found.at("metadata.generateName", str, "")
-    if not name:
+    shown = name or found.at("metadata.generateName", str, "")
+    if not shown:
         raise MissingField(f"{found.where}: metadata.name", "the name of the object")
     space = found.at("metadata.namespace", str, "") or namespace
-    named = _Object(found.value, f"{kind} {name}")
+    named = _Object(found.value, f"{kind} {shown}")
     if kind == "Service":
-        return _service(named, f"Service {name}", space)
+        return _service(named, name, space)
     if kind in _WITH_TEMPLATE or kind in ("DaemonSet", "Pod"):
         return _pods(named, kind, name, space)
-    return f"{kind} {name}: it asks for no address"
+    return f"{kind} {shown}: it asks for no address"
 
 
 def _pods(found: _Object, kind: str, name: str, namespace: str) -> PodsAsked | str:
@@ -134,12 +134,14 @@ def _pods(found: _Object, kind: str, name: str, namespace: str) -> PodsAsked | s
     if template and not found.at("spec.template", dict, {}):
         raise MissingField(f"{found.where}: spec.template", "the template of its pods")
     if found.at(f"{template}spec.hostNetwork", bool, False):
-        return f"{kind} {name}: its pods are on the network of their node"
+        return f"{found.where}: its pods are on the network of their node"
     count = None if kind == "DaemonSet" else 1 if kind == "Pod" else found.at(_WITH_TEMPLATE[kind], int, 1)
     if count is not None and not 0 <= count <= MOST_REPLICAS:
         raise Invalid(f"{found.where}: {_WITH_TEMPLATE.get(kind, '')}", count, f"a number from 0 to {MOST_REPLICAS}")
     return PodsAsked(
-        f"{kind} {name}",
+        found.where,
+        kind,
+        name,
         namespace,
         count,
         found.texts(f"{template}metadata.annotations"),
@@ -148,34 +150,47 @@ def _pods(found: _Object, kind: str, name: str, namespace: str) -> PodsAsked | s
     )
 
 
-_FAMILY = {"IPv4": 4, "IPv6": 6}
+_FAMILIES = {"IPv4": 4, "IPv6": 6}
+_POLICIES = ("", "SingleStack", "PreferDualStack", "RequireDualStack")
+_TRAFFIC = ("Cluster", "Local")
 
 
-def _service(found: _Object, what: str, namespace: str) -> ServiceAsked | str:
-    if found.at("spec.type", str, "ClusterIP") != "LoadBalancer":
-        return f"{what}: it is not of type LoadBalancer"
+def _service(found: _Object, name: str, namespace: str) -> ServiceAsked | str:
+    kind = found.at("spec.type", str, "ClusterIP")
+    if kind != "LoadBalancer":
+        return f"{found.where}: it is not of type LoadBalancer"
     families = found.list_of_texts("spec.ipFamilies")
-    wrong = next((each for each in families if each not in _FAMILY), None)
-    if wrong is not None:
-        raise Invalid(f"{found.where}: spec.ipFamilies", wrong, "IPv4 or IPv6")
-    policy = found.at("spec.ipFamilyPolicy", str, "SingleStack")
-    if policy not in ("SingleStack", "PreferDualStack", "RequireDualStack"):
-        raise Invalid(f"{found.where}: spec.ipFamilyPolicy", policy, "SingleStack, PreferDualStack or RequireDualStack")
-    annotations = found.texts("metadata.annotations")
-    asked = annotations.get(ADDRESSES, "") or found.at("spec.loadBalancerIP", str, "")
-    return ServiceAsked(
-        what,
-        namespace,
-        found.at("spec.loadBalancerClass", str, ""),
-        policy,
-        tuple(_FAMILY[each] for each in families),
-        tuple(each.strip() for each in asked.split(",") if each.strip()),
-        annotations.get("fabricmgr.io/sharing-key", ""),
-        annotations,
-        found.texts("metadata.labels"),
+    asked = service.Asked(
+        kind,
+        found.at("spec.loadBalancerClass", str, None),
+        tuple(_one_of(found, "spec.ipFamilies", each, tuple(_FAMILIES)) for each in families),
+        _one_of(found, "spec.ipFamilyPolicy", found.at("spec.ipFamilyPolicy", str, ""), _POLICIES),
+        found.at("spec.loadBalancerIP", str, ""),
+        tuple(sorted(_ports(found))),
+        _one_of(found, "spec.externalTrafficPolicy", found.at("spec.externalTrafficPolicy", str, "Cluster"), _TRAFFIC),
+        found.texts("metadata.annotations"),
     )
+    return ServiceAsked(found.where, name, namespace, asked, found.texts("metadata.labels"))
 
 
-def names_pool(asked: Asked) -> str:
-    """The pool that an annotation of it names, or empty."""
-    return asked.annotations.get(POOL, "")
+def _one_of(found: _Object, path: str, value: str, among: tuple[str, ...]) -> str:
+    if value not in among:
+        raise Invalid(f"{found.where}: {path}", value, " or ".join(each for each in among if each))
+    return value
+
+
+def _ports(found: _Object) -> Iterator[str]:
+    for place, each in enumerate(found.at("spec.ports", list, [])):
+        port = _Object(each, f"{found.where}: spec.ports[{place}]")
+        number = port.at("port", int, 0)
+        if not 0 < number < 1 << 16:
+            raise Invalid(f"{port.where}: port", number, "a number from 1 to 65535")
+        yield f"{port.at('protocol', str, 'TCP')}/{number}"
+
+
+def completed(asked: service.Asked, cluster: Sequence[int]) -> service.Asked:
+    """With the families that an API server fills in (Kubernetes: Services, IPv4/IPv6 dual-stack). cluster: its own, the first first."""
+    first = asked.families or tuple(name for name, version in _FAMILIES.items() if version == cluster[0])
+    policy = asked.policy or ("RequireDualStack" if len(first) > 1 else "SingleStack")
+    other = [name for name, version in _FAMILIES.items() if name not in first and version in cluster]
+    return replace(asked, policy=policy, families=first if policy == "SingleStack" else (*first, *other))

@@ -198,6 +198,11 @@ def _wants(desk: _Desk, wanted: Wish) -> list[Want]:
     return [Want(key, kind, f"Service {name}", desk.cluster_id, name=name, actor="Services") for key in keys(desk.cluster, name)]
 
 
+def where(wanted: Wish) -> str:
+    """Where addresses that it asks for must lie."""
+    return f"pool {wanted.pool!r}, which annotation {POOL} names" if wanted.pool else "the pools that it may have addresses of"
+
+
 async def _pools(desk: _Desk, wanted: Wish) -> dict[int, tuple[PoolPlace, ...]]:
     """By family: those to ask, first first. Raises PoolRefused."""
     shown = desk.shown
@@ -239,8 +244,7 @@ async def _take(desk: _Desk, want: Want, wanted: Wish, families: Sequence[int], 
     ordered = tuple(sorted(families))
     mine = frozenset(each.owner for each in _wants(desk, wanted))
     if wanted.addresses:
-        where = f"pool {wanted.pool!r}, which annotation {POOL} names" if wanted.pool else "the pools that it may have addresses of"
-        await asked.assign(desk.tx, want, Choice(ordered, wanted.addresses, pools, where, mine), desk.now)
+        await asked.assign(desk.tx, want, Choice(ordered, wanted.addresses, pools, where(wanted), mine), desk.now)
         return
     former = tuple(each for each in await service_rows.former(desk.tx, mine) if each.version in families)
     if former and await _tried(desk, want, Choice(ordered, former, pools, want.label, mine)) is None:

@@ -207,6 +207,44 @@ async def _reach(tx: Tx, want: Want, choice: Choice, address: Address, row: _Row
     row.put(pool.name, found.id, given)
 
 
+# What reach_1 says of an address, without taking it.
+_LOOK = text("""
+select x.id as prefix_id, around.cidr as block, coalesce(b.state, 'unclaimed') as state, b.node_id, s.due, case
+    when not is_assignable_1(x, q.skip_ends, :address) then 'reserved'
+    when q.draining then 'draining'
+    when b.state in ('pending', 'confirmed', 'releasing', 'held_back') then 'elsewhere'
+    when coalesce(b.state, 'unclaimed') = 'unclaimed' then case when b.rested_at > :now then 'cooling' else 'free' end
+    when y.central_block = around.cidr and :address >= y.next_address then 'free'
+    when s.due is null then 'held'
+    when s.due > :now then 'cooling'
+    else 'free' end as verdict
+from prefix x
+join pool q on q.id = x.pool_id
+join supply y on y.prefix_id = x.id
+cross join lateral (select network(set_masklen(:address, x.block_len)) as cidr) around
+left join block b on b.prefix_id = x.id and b.cidr = around.cidr
+left join lateral (
+  select case when b.state = 'central' then p.released_at + q.cooldown else b.rested_at end as due
+  from (values (1)) one left join spare p on p.prefix_id = x.id and p.address = :address
+) s on true
+where x.pool_id = :pool and :address <<= x.cidr
+""").bindparams(_NOW, _ADDRESS)
+
+
+async def look(tx: Tx, pool: PoolPlace, address: Address, now: datetime) -> FabricError | None:
+    """What `assign` would say to an address of a pool; None where nobody has it. Nothing is taken, and nothing stands still meanwhile."""
+    found = await tx.first(_LOOK, {"pool": pool.id, "address": address, "now": now})
+    if found is None:
+        return AddressOutside(str(address), f"pool {pool.name!r}")
+    return None if found.verdict == "free" else await _refusal(tx, pool, found.prefix_id, address, found)
+
+
+async def last_owner(tx: Tx, scope: int, address: Address) -> uuid.UUID | None:
+    """Who was the last to get an address, as far back as the history goes."""
+    found: uuid.UUID | None = await tx.value(_LAST, {"address": address, "scope": scope})
+    return found
+
+
 _LAST = text(
     "select owner from history where address = :address and scope = :scope and what = 'assigned' order by at desc, id desc limit 1"
 ).bindparams(_ADDRESS)
@@ -216,7 +254,7 @@ async def _returns(tx: Tx, choice: Choice, scope: int, address: Address, reached
     """A whole block that rests is another matter: others held addresses of it."""
     if not choice.returning or reached.state != "central":
         return False
-    return await tx.value(_LAST, {"address": address, "scope": scope}) in choice.returning
+    return await last_owner(tx, scope, address) in choice.returning
 
 
 def _tell(tx: Tx, want: Want, row: _Row) -> None:

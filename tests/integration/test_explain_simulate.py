@@ -5,12 +5,16 @@ from ipaddress import ip_address
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from fabricmgr.domain.errors import NotFound
-from fabricmgr.domain.kube import KubeNamespace, KubeNode, KubePod
+from fabricmgr.domain.kube import ADDRESSES, KubeNamespace, KubeNode, KubePod
+from fabricmgr.domain.manifest import ServiceAsked, completed, read
 from fabricmgr.domain.names import DEFAULT_CLUSTER
 from fabricmgr.domain.selectors import Selectors
-from fabricmgr.services import explain, peers, simulate
+from fabricmgr.domain.service import CLASS, Asked
+from fabricmgr.services import explain, peers, service_addresses, simulate
+from fabricmgr.services.service_addresses import Settled, Shown
 from fabricmgr.services.simulate import Simulated
 from tests.integration.test_kube_attach import ALLOWED, Cluster, cluster, pod
 
@@ -82,7 +86,92 @@ async def test_annotations_of_the_template_count_as_they_will(database_url: str)
 
         assert [each.pool for each in named.objects[0].taken] == ["rack"]
         assert "names pool 'nowhere'" in unknown.objects[0].reason
-        assert (twice.fits, "more than once" in twice.objects[0].reason) == (False, True)
+        assert (twice.fits, "addresses of one pod" in twice.objects[0].reason) == (False, True)
+
+
+async def test_pods_that_are_there_already_count_once(database_url: str) -> None:
+    there = KubePod("blog", "web-0", "u0", "w1", owner_kind="StatefulSet", owner_name="web", phase="Running")
+    there = replace(there, addresses=(ip_address("10.10.0.2"),))
+    async with cluster(database_url) as here:
+        await here.follow(KubeNamespace("blog", "b-1"), there, replace(there, name="web-1", uid="u1", deleting=True))
+
+        grown = await simulated(here, manifest("StatefulSet", 3), "blog")
+        shrunk = await simulated(here, manifest("StatefulSet", 0), "blog")
+        namesake = await simulated(here, manifest("Deployment", 3), "blog")
+
+        assert [each.count for each in grown.objects[0].taken] == [2]
+        assert grown.objects[0].reason.startswith("1 of its pods hold addresses already")
+        assert (shrunk.objects[0].taken, shrunk.fits) == ((), True)
+        assert [each.count for each in namesake.objects[0].taken] == [3]
+
+
+SERVICES = """
+{metadata: {name: plain}}
+{metadata: {name: both}, spec: {ipFamilyPolicy: PreferDualStack}}
+{metadata: {name: strict}, spec: {ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv6]}}
+{metadata: {name: six}, spec: {ipFamilies: [IPv6]}}
+{metadata: {name: asked, annotations: {fabricmgr.io/addresses: 192.0.2.9}}}
+{metadata: {name: again, annotations: {metallb.io/loadBalancerIPs: 192.0.2.9}}}
+{metadata: {name: old}, spec: {loadBalancerIP: 192.0.2.10}}
+{metadata: {name: outside, annotations: {fabricmgr.io/pool: lb, fabricmgr.io/addresses: 203.0.113.9}}}
+{metadata: {name: nowhere, annotations: {fabricmgr.io/pool: nowhere}}}
+{metadata: {name: family, annotations: {fabricmgr.io/addresses: "2001:db8::9"}}}
+{metadata: {name: edge-a, annotations: {fabricmgr.io/sharing-key: edge}}}
+{metadata: {name: edge-b, annotations: {fabricmgr.io/sharing-key: edge}}, spec: {ports: [{port: 80, protocol: UDP}]}}
+{metadata: {name: edge-c, annotations: {fabricmgr.io/sharing-key: edge}}}
+{metadata: {name: edge-d, annotations: {fabricmgr.io/sharing-key: edge}}, spec: {ports: [{port: 81}], externalTrafficPolicy: Local}}
+{metadata: {name: reserved, annotations: {fabricmgr.io/addresses: 192.0.2.0}}}
+{metadata: {name: returning}}
+{metadata: {name: resting, annotations: {fabricmgr.io/addresses: 192.0.2.12}}}
+{metadata: {name: late}}
+"""
+
+
+def services() -> str:
+    made = []
+    for line in SERVICES.strip().splitlines():
+        found = yaml.safe_load(line)
+        spec = {"type": "LoadBalancer", "loadBalancerClass": CLASS, "ports": [{"port": 80}]} | found.get("spec", {})
+        made.append(yaml.safe_dump({"apiVersion": "v1", "kind": "Service", **found, "spec": spec}))
+    return "---\n".join(made)
+
+
+async def settled(here: Cluster, found: ServiceAsked) -> Settled:
+    shown = Shown(found.namespace, found.name, found.name, found.labels, completed(found.asked, (4, 6)))
+    return await here.here.database.run(
+        lambda tx: service_addresses.settle(tx, here.id, DEFAULT_CLUSTER, shown, here.here.clock()),
+    )
+
+
+async def withdrawn(here: Cluster, name: str) -> None:
+    await here.here.database.run(
+        lambda tx: service_addresses.withdraw(tx, here.id, DEFAULT_CLUSTER, "shop", name, here.here.clock()),
+    )
+
+
+async def test_what_services_are_said_to_take_and_to_be_refused_for_comes_true(database_url: str) -> None:
+    """Every kind of wish, first simulated, then applied: the same addresses are left, and who waits waits for the same reason."""
+    async with cluster(database_url) as here:
+        await here.here.sql.execute("update cluster_api set service_ranges = '{10.96.0.0/16, fd00:96::/112}'")
+        await here.here.pool("lb", "192.0.2.0/28", "2001:db8::/125", purpose="Service", cooldown=600)
+        wanted = [each for each in read(simulate.documents(services()), "shop").asked if isinstance(each, ServiceAsked)]
+        for name, address in (("returning", "192.0.2.11"), ("gone", "192.0.2.12")):
+            asked = Asked(families=("IPv4",), ports=("TCP/80",), annotations={ADDRESSES: address})
+            await settled(here, ServiceAsked(name, name, "shop", asked))
+            await withdrawn(here, name)
+
+        said = await simulated(here, services())
+        outcomes = [await settled(here, each) for each in wanted]
+        after = await simulated(here, services())
+
+        refused = {each.what.removeprefix("Service "): each.reason for each in said.objects if not each.fits}
+        assert refused == {each.name: outcome.reason for each, outcome in zip(wanted, outcomes, strict=True) if outcome.reason}
+        assert set(refused) == {"again", "outside", "nowhere", "family", "edge-c", "edge-d", "reserved", "resting"}
+        assert {(each.pool, each.family): each.after for each in said.left} == {
+            (each.pool, each.family): each.before for each in after.left
+        }
+        assert [each.fits for each in after.objects] == [each.fits for each in said.objects]
+        assert not any(each.taken for each in after.objects)
 
 
 async def test_explain_says_of_each_pool_what_the_pod_met(database_url: str) -> None:
