@@ -16,10 +16,11 @@ Json = dict[str, Any]
 
 @dataclass
 class EventReader:
-    """client: makes a connection anew. query: of the stream's URI."""
+    """client: makes a connection anew. query: of the stream's URI. on: called when a stream was opened, and for each thing it said."""
 
     client: Callable[[], httpx2.Client]
     query: str = ""
+    on: Callable[["EventReader"], None] = lambda _: None
     seen: list[tuple[str, Json]] = field(default_factory=list)
     opened: int = 0
     pings: int = 0
@@ -65,6 +66,7 @@ class EventReader:
                 return
             self._socket = answer.extensions["network_stream"].get_extra_info("socket")
             self.opened += 1
+            self.on(self)
             id_ = ""
             for line in answer.iter_lines():
                 if line.startswith(":"):
@@ -73,5 +75,6 @@ class EventReader:
                     id_ = line.removeprefix("id: ")
                 elif line.startswith("data: "):
                     self.seen.append((id_, json.loads(line.removeprefix("data: "))))
+                    self.on(self)
                 if self._stop.is_set():
                     return

@@ -7,6 +7,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -21,6 +22,19 @@ def with_database(url: str, name: str) -> str:
     """The same server, another database."""
     scheme, netloc, _, query, _ = urlsplit(url)
     return urlunsplit((scheme, netloc, f"/{name}", query, "")) if netloc else f"{scheme}:///{name}?{query}"
+
+
+def values(url: str, *questions: str) -> list[Any]:
+    """What each question's first row has first."""
+
+    async def go() -> list[Any]:
+        connection = await connect.connect(url, "test", connect.MIGRATION)
+        try:
+            return [await connection.fetchval(each) for each in questions]
+        finally:
+            await connection.close()
+
+    return asyncio.run(go())
 
 
 def run_sql(url: str, *statements: str) -> None:

@@ -15,7 +15,7 @@ from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
 
-from fabricmgr.store import pgprocs
+from fabricmgr.store import pgdata, pgprocs
 from tests.support import shims
 from tests.support.netns import Namespace, namespace
 from tests.support.node_agent import Node, Process, wait_for
@@ -43,6 +43,12 @@ class SiteManager:
     @property
     def url(self) -> str:
         return f"https://{HERE}:{PORT}"
+
+    @property
+    def database(self) -> str:
+        """Of its own Postgres, whose socket lies somewhere below."""
+        (socket,) = (self.data_dir / "postgres").rglob(f".s.PGSQL.{pgdata.PORT}")
+        return f"postgresql://{pgdata.ROLE}@/{pgdata.DATABASE}?host={socket.parent}&port={pgdata.PORT}"
 
     def start(self) -> None:
         """Start it and wait until it can serve."""

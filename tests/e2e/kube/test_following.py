@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from fabricmgr.controllers.kube_nodes import FREE, NO_ADDRESSES
-from fabricmgr.store.pgdata import DATABASE, PORT, ROLE
 from tests.support.kube import objects
 from tests.support.kube.cluster import Cluster, Json, addresses
 from tests.support.kube.options import NETWORK
@@ -180,7 +179,7 @@ def test_a_row_that_the_manager_lost_is_told_and_brought_back_by_the_node(follow
         (pod,) = followed.rolled_out("lost")
         name = pod["metadata"]["name"]
         wait_for("it is held", lambda: followed.manager.allocations(pod=name), 20)
-        run_sql(database(followed), "delete from allocation where about ->> 'pod' like 'lost-%'")
+        run_sql(followed.manager.database, "delete from allocation where about ->> 'pod' like 'lost-%'")
         lost = followed.manager.allocations(pod=name)
 
         wait_for("it is told", lambda: "PodAddressMismatch" in told(followed, before, name=name, what_differs="unknown"), 60)
@@ -191,12 +190,6 @@ def test_a_row_that_the_manager_lost_is_told_and_brought_back_by_the_node(follow
 
     assert lost == []
     assert sorted(each["address"] for each in held["addresses"]) == sorted(addresses(pod))
-
-
-def database(cluster: Cluster) -> str:
-    """Of the manager: its socket lies somewhere below."""
-    (socket,) = (cluster.manager.data_dir / "postgres").rglob(f".s.PGSQL.{PORT}")
-    return f"postgresql://{ROLE}@/{DATABASE}?host={socket.parent}&port={PORT}"
 
 
 def test_a_right_that_is_missing_is_named_and_what_does_not_need_it_goes_on(followed: Cluster) -> None:
