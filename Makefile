@@ -36,6 +36,10 @@ cluster-build: ## build what the test cluster runs (Kubernetes, etcd, containerd
 cluster: install-dev cluster-build ## a Kubernetes of two nodes on this machine, with fabricmgr as its pods' network; until Ctrl-C
 	@$(PY) -m tests.support.kube $(ARGS)
 
+.PHONY: story
+story: install-dev cluster-build ## on a cluster of its own: from kubectl apply to addresses that are back, told as it happens; 0 if all held
+	@$(PY) -m tests.support.kube.tell
+
 .PHONY: test-k8s
 test-k8s: install-dev cluster-build ## the tests on that cluster alone
 	@deploy/setup/test.sh $(or $(TESTS),tests/e2e/kube)
