@@ -127,7 +127,10 @@ def _actions(source: Source) -> list[str]:
             nullable = ' Nullable="false"' if rule.get("required") else ""
             lines.append(f'        <Parameter Name="{parameter}" Type="{_edm(source, rule["type"])}"{nullable}>')
             lines += [*_described(rule, 10), "        </Parameter>"]
-        lines += [*_described(action, 8), "      </Action>"]
+        lines += _described(action, 8)
+        if "returns" in action:
+            lines.append(f'        <ReturnType Type="{_edm(source, action["returns"])}" Nullable="false"/>')
+        lines.append("      </Action>")
     return lines
 
 

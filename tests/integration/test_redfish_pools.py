@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from fabricmgr.domain.kube import KubePod
-from fabricmgr.services import clusters
+from fabricmgr.domain.names import DEFAULT_CLUSTER, network_name, pool_name
+from fabricmgr.domain.network import NetworkDraft
+from fabricmgr.services import clusters, networks
 from fabricmgr.store import api_rows, kube_rows
 from fabricmgr.store.tx import Tx
 from tests.integration.test_redfish import PODS, POOLS, Json, as_boss, message_of, service
@@ -71,6 +73,11 @@ async def test_an_address_that_is_held_is_not_assigned_to_another_owner(database
         ("Release", {"Owner": "a", "Generation": -1}, "PropertyValueError"),
         ("Release", {"Owner": "a", "Generation": 2**70}, "PropertyValueError"),
         ("Expand", {"Prefix": "10.9.0.1/16"}, "PropertyValueError"),
+        ("Simulate", {}, "PropertyMissing"),
+        ("Simulate", {"Manifest": "a: ["}, "MalformedJSON"),
+        ("Simulate", {"Manifest": "{kind: Pod}"}, "PropertyMissing"),
+        ("Simulate", {"Manifest": "{kind: Pod, metadata: {name: 3}}"}, "PropertyValueError"),
+        ("Simulate", {"Manifest": "{}", "Cluster": "No_Name"}, "PropertyValueError"),
     ],
 )
 async def test_an_action_is_refused_by_the_parameter_that_is_wrong(database_url: str, action: str, body: Json, message: str) -> None:
@@ -96,6 +103,33 @@ async def test_expand_adds_a_prefix_and_refuses_one_that_overlaps(database_url: 
     assert {"Prefix": "10.9.0.0/16", "Family": "IPv4", "BlockLength": 24, "Central": False} in ranges
 
 
+async def test_simulate_says_what_a_manifest_takes_and_takes_nothing(database_url: str) -> None:
+    await default_cluster(database_url)
+    deployment = "{kind: Deployment, metadata: {name: web}, spec: {replicas: 3, template: {spec: {containers: []}}}}"
+    service_ = "{kind: Service, metadata: {name: web}, spec: {type: LoadBalancer, loadBalancerClass: fabricmgr.io/lb}}"
+    async with service(database_url) as client:
+        await as_boss(client)
+        await client.post(POOLS, json=PODS)
+        without = await client.post(f"{ACTIONS}.Simulate", json={"Manifest": deployment})
+        async with opened(database_url) as database:
+            podnet = NetworkDraft(DEFAULT_CLUSTER, network_name("podnet"), (pool_name("pods"),))
+            await database.run(partial(networks.create, draft=podnet, by="anna", now=NOW))
+
+        whole = await client.post(f"{ACTIONS}.Simulate", json={"Manifest": f"{deployment}\n---\n{service_}", "Namespace": "shop"})
+        again = await client.post(f"{ACTIONS}.Simulate", json={"Manifest": deployment, "Network": "podnet"})
+        elsewhere = await client.post(f"{ACTIONS}.Simulate", json={"Manifest": deployment, "Cluster": "nowhere"})
+
+    web, balanced = whole.json()["Objects"]
+    left = {each["Family"]: int(each["Before"]) - int(each["After"]) for each in whole.json()["Left"]}
+    assert (whole.status_code, whole.json()["Fits"], web["Fits"], balanced["Fits"]) == (200, False, True, False)
+    assert web["Takes"][0] == {"AddressPool": {"@odata.id": f"{POOLS}/pods"}, "Family": "IPv4", "Addresses": 3}
+    assert (web["Namespace"], left) == ("shop", {"IPv4": 3, "IPv6": 3})
+    assert "no pool for Services" in balanced["Reason"]
+    assert again.json()["Left"] == whole.json()["Left"]
+    assert again.json()["Fits"] is True
+    assert (without.status_code, elsewhere.status_code) == (404, 404)
+
+
 async def test_every_action_is_described_with_the_parameters_it_takes(database_url: str) -> None:
     async with service(database_url) as client:
         await as_boss(client)
@@ -104,7 +138,7 @@ async def test_every_action_is_described_with_the_parameters_it_takes(database_u
         actions = (await client.get(f"{POOLS}/pods")).json()["Actions"]["Oem"]
         described = {name: (await client.get(each["@Redfish.ActionInfo"])).json()["Parameters"] for name, each in actions.items()}
 
-    assert set(described) == {f"#FabricMgrAddressPool.{name}" for name in ("Allocate", "Assign", "Release", "Expand")}
+    assert set(described) == {f"#FabricMgrAddressPool.{name}" for name in ("Allocate", "Assign", "Release", "Expand", "Simulate")}
     families = next(each for each in described["#FabricMgrAddressPool.Allocate"] if each["Name"] == "Families")
     assert families == {"Name": "Families", "Required": False, "DataType": "StringArray", "AllowableValues": ["IPv4", "IPv6"]}
     assert described["#FabricMgrAddressPool.Assign"][0] == {"Name": "Owner", "Required": True, "DataType": "String"}

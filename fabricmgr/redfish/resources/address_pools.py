@@ -264,6 +264,7 @@ ACTIONS = (
     _action("Assign", pool_actions.assign, {**_OWNER, "Address": Text()}, "Owner", "Address"),
     _action("Release", pool_actions.release, {**_OWNER, "Generation": Number()}, "Owner"),
     _action("Expand", pool_actions.expand, {"Prefix": Text(), "BlockLength": Number(), "Central": Flag()}, "Prefix"),
+    _action("Simulate", pool_actions.simulated, {name: Text() for name in ("Manifest", "Namespace", "Cluster", "Network")}, "Manifest"),
 )
 
 address_pool = Resource(

@@ -1,4 +1,4 @@
-"""What one may do with a pool beyond the standard: Allocate, Assign, Release, Expand (docs/decisions/0004)."""
+"""What one may do with a pool beyond the standard: Allocate, Assign, Release, Expand, Simulate (docs/decisions/0004)."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,14 @@ from fabricmgr.domain.names import DEFAULT_CLUSTER, ClusterName, cluster_name, o
 from fabricmgr.domain.owner import Direct
 from fabricmgr.domain.pool import Pool, PrefixDraft
 from fabricmgr.domain.task import TaskKind
+from fabricmgr.redfish import ids
 from fabricmgr.redfish.body import Json
 from fabricmgr.redfish.resource import Accepted, Ask, Made
 from fabricmgr.redfish.resources.allocations import page
 from fabricmgr.redfish.resources.tasks import later, posted
-from fabricmgr.services import allocations, direct, pools
+from fabricmgr.services import allocations, direct, pools, simulate
 from fabricmgr.services.attachments import LARGEST_GENERATION
+from fabricmgr.services.room import Left, Outcome
 
 FAMILIES = {family.label: family.value for family in Family}
 
@@ -55,6 +57,34 @@ async def expand(ask: Ask, pool: Pool, given: Json) -> Accepted | None:
         return await later(ask, TaskKind.EXPAND_POOL, f"Add {draft.cidr} to pool {pool.name}", arguments, request)
     await ask.database.run(lambda tx: pools.add_prefix(tx, pool.name, draft, ask.principal.actor, ask.now))
     return None
+
+
+async def simulated(ask: Ask, pool: Pool, given: Json) -> Json:
+    """What a manifest would take: of this pool, and of the others that its objects lead to."""
+    where, network, namespace = _cluster(pool, given), given.get("Network", ""), given.get("Namespace", "default")
+    async with ask.database.read() as tx:
+        found = await simulate.simulate(tx, where, network, given["Manifest"], namespace, ask.now)
+    return {
+        "Fits": found.fits,
+        "Objects": [_object(each) for each in found.objects],
+        "Left": [_left(each) for each in found.left],
+        "Passed": list(found.passed),
+    }
+
+
+def _object(found: Outcome) -> Json:
+    said = {"Object": found.what, "Namespace": found.namespace, "Fits": found.fits, **({"Reason": found.reason} if found.reason else {})}
+    takes = [_of(each.pool, each.family) | {"Addresses": each.count} for each in found.taken]
+    return {**said, "Takes": takes}
+
+
+def _left(found: Left) -> Json:
+    block = {"BlockAddresses": found.block} if found.block else {}
+    return _of(found.pool, found.family) | {"Before": str(found.before), "After": str(found.after), **block}
+
+
+def _of(pool: str, family: int) -> Json:
+    return {"AddressPool": ids.reference(f"{ids.POOLS}/{pool}"), "Family": Family(family).label}
 
 
 def _cluster(pool: Pool, given: Json) -> ClusterName:
