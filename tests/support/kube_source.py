@@ -1,7 +1,7 @@
 """An API server in memory, for what reads copies of it: lists and watches, and objects put and taken away by a test."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,9 +88,16 @@ async def _nowhere(host: str, port: int) -> Any:
 
 @asynccontextmanager
 async def following(
-    source: KubeSource, database: Database, api: ApiRow, parts: Parts, clock: Clock, *, first: bool = False
+    source: KubeSource,
+    database: Database,
+    api: ApiRow,
+    parts: Parts,
+    clock: Callable[[], datetime],
+    *,
+    first: bool = False,
+    writer: Client | None = None,
 ) -> AsyncIterator[ClusterView]:
-    """Parts at work on what the source has, until the block ends. first: nobody followed it before."""
+    """Parts at work on what the source has, until the block ends. first: nobody followed it before. writer: without one, writing fails."""
     made: list[Any] = []
     reflectors: dict[str, Reflector[Any]] = {}
 
@@ -101,7 +108,7 @@ async def following(
 
     for kind in KINDS.values():
         reflectors[kind.name] = Reflector(source, kind, partial(told, kind), clock=clock, chance=lambda: 0.0)
-    client = Client(Access(server="https://api.invalid", token=lambda: "t"), _nowhere)
+    client = writer or Client(Access(server="https://api.invalid", token=lambda: "t"), _nowhere)
     view = ClusterView(api, client, database, reflectors, clock, lambda: 0.0, clock(), first)
     made += parts(view)
     tasks = [asyncio.create_task(each.run()) for each in [*made, *reflectors.values()]]
