@@ -70,6 +70,10 @@ bench-cni: install-dev ## CNI ADD and DEL against the Go reference plugins, pair
 bench-reflector: install-dev ## memory and processor time of a copy of a cluster's pods
 	@$(PY) -m bench.reflector $(ARGS)
 
+.PHONY: bench-events
+bench-events: install-dev cluster-build ## from a write at a real API server to the event at a subscriber
+	@$(PY) -m bench.events $(ARGS)
+
 .PHONY: bench-alloc
 bench-alloc: install-dev ## allocations a second against pgbench's single-row inserts, paired in one run
 	@$(PY) -m bench.alloc $(ARGS)
