@@ -143,6 +143,25 @@ async def test_a_pod_that_came_back_under_its_name_is_asked_for(database_url: st
         assert await here.pool_of(pod(uid="new")) == SHOP
 
 
+async def test_the_end_of_a_pod_whose_name_another_has_by_now_frees_its_own_address(database_url: str) -> None:
+    """F048: an end never asks who the pod is, though the API server shows another one, or is away."""
+    async with cluster(database_url) as here:
+        await here.follow(KubeNamespace("shop", "s-1"), pod(uid="old"))
+        old = await here.here.attach(here.node, "c-old", namespace="shop", pod="web-1", uid="old")
+        await here.follow(pod(uid="new"))
+        new = await here.here.attach(here.node, "c-new", namespace="shop", pod="web-1", uid="new")
+        here.shown = ApiUnreachable("https://192.0.2.1", "refused")
+        here.asked.clear()
+
+        await here.here.detach(here.node, "c-old", old.addresses[0].generation)
+        await here.here.detach(here.node, "c-old", old.addresses[0].generation)
+
+        held = await here.here.sql.fetch("select container_id from allocation where released_at is null")
+        assert [row["container_id"] for row in held] == ["c-new"]
+        assert new.addresses != old.addresses
+        assert here.asked == []
+
+
 async def test_a_pod_that_the_api_does_not_show_is_served_without_selectors(database_url: str) -> None:
     """F048: no API pod at all."""
     async with cluster(database_url) as here:

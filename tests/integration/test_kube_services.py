@@ -3,6 +3,7 @@ in between."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -159,6 +160,45 @@ async def test_what_is_wrong_with_a_service_is_said_once_at_it_and_goes_when_it_
         assert [each for each in pending[2] if word in each] == pending[2]
         assert len(pending[2]) == 1
         assert here.says() == ""
+
+
+async def test_a_pool_that_is_named_later_moves_the_service_and_an_edit_of_something_else_does_not(database_url: str) -> None:
+    """F027: the new address is there before the old one goes, and the status is replaced once."""
+    async with lab(database_url) as here, here.followed():
+        await here.here.pool("blue", "192.0.2.0/28", purpose="Service", cooldown=0)
+        here.put(annotations={"pool": "front"})
+        await sure(lambda: bool(here.address()))
+        first = here.address()
+        here.put(annotations={"pool": "front"}, metadata={"labels": {"tier": "gold"}})
+        await sure(lambda: "tier" in here.shown().labels)
+        same = here.address()
+        here.put(annotations={"pool": "blue"})
+        await sure(lambda: here.address().startswith("192.0.2."))
+        await until(lambda: holds(here, "192.0.2.1"))
+
+        assert (first, same) == ("198.51.100.1", "198.51.100.1")
+        assert here.address() == "192.0.2.1"
+
+
+async def holds(here: Lab, *addresses: str) -> bool:
+    return await here.held() == [*addresses]
+
+
+async def test_services_without_a_class_are_ours_where_the_cluster_says_so(database_url: str) -> None:
+    async with lab(database_url) as here:
+        here.put("plain", loadBalancerClass=None)
+        here.put("foreign", loadBalancerClass="someone.else/lb")
+        async with here.followed():
+            here.put("ours")
+            await sure(lambda: bool(here.address("ours")))
+        before = here.address("plain")
+        here.api = replace(here.api, class_less=True)
+        async with here.followed():
+            await sure(lambda: bool(here.address("plain")))
+
+        assert before == here.address("foreign") == ""
+        assert not here.shown("foreign").metadata.finalizers
+        assert not [each for each in here.client.written if each.name == "foreign"]
 
 
 async def test_a_service_that_is_edited_while_it_gets_its_address_ends_as_it_was_edited(database_url: str) -> None:
