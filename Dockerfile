@@ -2,7 +2,7 @@
 # BASE is any Debian 12. `make image` makes one on the spot and needs no registry.
 ARG BASE=debian:12-slim
 
-FROM ${BASE} AS build
+FROM ${BASE} AS dependencies
 ENV DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1
 # Where a site's own certificate authority signs its package index: the file, lent to the build.
 ARG PIP_CERT=/etc/ssl/certs/ca-certificates.crt
@@ -10,10 +10,12 @@ RUN apt-get update -q \
  && apt-get install -y -q --no-install-recommends ca-certificates gcc libc6-dev musl-tools python3 python3-venv \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-# Dependencies first: this layer stays while only our own code changes.
+# By themselves: they stay while only our own code changes.
 COPY requirements.lock .
 RUN python3 -m venv /opt/fabricmgr \
  && /opt/fabricmgr/bin/pip install -q --require-hashes --only-binary :all: -r requirements.lock
+
+FROM dependencies AS build
 COPY pyproject.toml hatch_build.py README.md ./
 COPY fabricmgr fabricmgr
 COPY migrations migrations
@@ -24,11 +26,13 @@ RUN /opt/fabricmgr/bin/hatchling build -t wheel -d /dist \
  && find /opt/fabricmgr -name fabricmgr-cni -path '*/_data/cni/*' -perm -u+x | grep -q . \
  && /opt/fabricmgr/bin/pip uninstall -q -y hatchling editables
 
-FROM ${BASE}
+FROM ${BASE} AS system
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 968 --create-home --home-dir /var/lib/fabricmgr --shell /usr/sbin/nologin fabricmgr
+
+FROM system
 COPY --from=build /opt/fabricmgr /opt/fabricmgr
 ENV PATH=/opt/fabricmgr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1
 USER fabricmgr

@@ -41,7 +41,7 @@ story: install-dev cluster-build ## on a cluster of its own: from kubectl apply 
 	@$(PY) -m tests.support.kube.tell
 
 .PHONY: test-k8s
-test-k8s: install-dev cluster-build ## the tests on that cluster alone
+test-k8s: install-dev cluster-build image ## the tests on that cluster alone
 	@deploy/setup/test.sh $(or $(TESTS),tests/e2e/kube)
 
 .PHONY: check
@@ -99,8 +99,8 @@ dmtf-schemas: ## fetch DMTF's schema bundle from where DMTF publishes it, for th
 	@$$(deploy/setup/python.sh) -m deploy.setup.dmtf_schemas $(or $(INTO),build/dmtf-schemas)
 
 .PHONY: image
-image: install ## build the container image with podman, without a registry
-	@deploy/setup/image.sh
+image: ## build the container image with podman, without a registry, below the user's cache; NAME: another than localhost/fabricmgr:dev
+	@deploy/setup/image.sh $(NAME)
 
 .PHONY: clean
 clean: ## remove what was built and installed here; what the demo keeps under .run/ stays (remove it by hand)

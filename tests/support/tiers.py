@@ -75,6 +75,14 @@ def kubernetes() -> str:
 
 
 @cache
+def installed() -> str:
+    """The same, and the image that our manifests name."""
+    from tests.support.kube import manifests
+
+    return kubernetes() or manifests.missing()
+
+
+@cache
 def podman() -> str:
     if missing := [tool for tool in ("podman", "runc", "busybox") if not shutil.which(tool)]:
         return f"no command {', '.join(missing)}"
@@ -124,6 +132,7 @@ TIERS = (
     Tier("redfish clients", redfish_clients, marker="redfish_clients"),
     Tier("conformance", conformance, marker="conformance"),
     Tier("kubernetes", kubernetes, folder="tests/e2e/kube"),
+    Tier("kubernetes by our manifests", installed, marker="manifests"),
     Tier("wheel", nothing, marker="wheel"),
 )
 

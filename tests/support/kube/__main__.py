@@ -13,7 +13,7 @@ from deploy.kube_build.groups import program
 from tests.support.kube import objects
 from tests.support.kube.cluster import Cluster, cluster
 from tests.support.kube.options import Options
-from tests.support.tiers import kubernetes
+from tests.support.tiers import installed, kubernetes
 
 BEGAN = time.monotonic()
 ROOT = Path(__file__).parents[3]
@@ -85,13 +85,14 @@ def arguments() -> Options:
     parser.add_argument("--families", type=lambda text: tuple(map(int, text.split(","))), default=(4, 6), help="4, 6, or 4,6 (the default)")
     parser.add_argument("--proxy", choices=("nftables", "iptables"), default="nftables", help="kube-proxy's mode (%(default)s)")
     parser.add_argument("--reference", action="store_true", help="the CNI project's own plugins in the place of fabricmgr")
+    parser.add_argument("--manifests", action="store_true", help="agents as pods, from deploy/kubernetes, with the image of `make image`")
     given = parser.parse_args()
-    return Options(nodes=given.nodes, families=given.families, proxy=given.proxy, reference=given.reference)
+    return Options(given.nodes, given.families, given.proxy, given.reference, as_pods=given.manifests)
 
 
 def main() -> int:
     options = arguments()
-    if reason := kubernetes():
+    if reason := installed() if options.as_pods else kubernetes():
         print(f"A cluster can't run here: {reason}", file=sys.stderr)
         return 1
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from tests.support import pause
-from tests.support.kube import machine, reference, remains
+from tests.support.kube import machine, manifests, reference, remains
 from tests.support.kube.control import ControlPlane
 from tests.support.kube.node import KubeNode
 from tests.support.kube.options import NETWORK, PODS, Options
@@ -138,6 +138,8 @@ class Cluster:
         for node in self.nodes:
             node.start_kubelet(self.control.kubeconfig(node.name))
             node.start_proxy(self.control.kubeconfig("proxy"))
+        if self.options.as_pods:
+            manifests.install(self, say)
         self.await_nodes(say)
 
     def bring_up_ours(self, say: Say) -> None:
@@ -146,6 +148,8 @@ class Cluster:
         self.manager.make_network(
             NETWORK, *(PODS[family] for family in self.options.families), pool={"cooldown_seconds": self.options.cooldown}
         )
+        if self.options.as_pods:
+            return
         for node in self.nodes:
             node.join_as(self.manager)
             node.start_agent()

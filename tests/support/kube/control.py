@@ -27,6 +27,9 @@ ACCOUNTS = {
     "proxy": ("system:kube-proxy", ""),
 }
 
+# The service account of our manifests: what it does is recorded, so that a test can hold it against what it may do.
+AUDITED = "system:serviceaccount:fabricmgr:fabricmgr-manager"
+
 # A proxy of the site's is not for addresses inside a namespace.
 DIRECT = {"NO_PROXY": "*", "no_proxy": "*"}
 
@@ -54,6 +57,7 @@ class ControlPlane:
             (self.folder / each).mkdir(mode=0o700, parents=True)
         self.write_key()
         self.write_tokens()
+        self.write_audit_policy()
         self.start("etcd", *self.etcd_flags())
         self.start("kube-apiserver", *self.api_server_flags())
 
@@ -94,6 +98,8 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
+            f"--audit-policy-file={self.audit_policy}",
+            f"--audit-log-path={self.audit}",
             *self.options.api_server,
         ]
 
@@ -131,6 +137,21 @@ class ControlPlane:
         self.tokens = {account: token_hex(16) for account in accounts}
         lines = [f'{self.tokens[name]},{user},{name},"{groups}"' for name, (user, groups) in accounts.items()]
         (self.folder / "pki" / "tokens.csv").write_text("\n".join(lines) + "\n")
+
+    @property
+    def audit_policy(self) -> Path:
+        return self.folder / "pki" / "audit.yaml"
+
+    @property
+    def audit(self) -> Path:
+        """One audit.k8s.io/v1 Event a line, of requests by AUDITED."""
+        return self.folder / "audit.jsonl"
+
+    def write_audit_policy(self) -> None:
+        """A watch is recorded when its answer begins: it may have no end while somebody looks."""
+        rules = [{"level": "Metadata", "users": [AUDITED]}, {"level": "None"}]
+        document = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
+        self.audit_policy.write_text(json.dumps(document))
 
     @property
     def authority(self) -> Path:

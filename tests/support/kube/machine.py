@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,20 @@ def lacking() -> str:
     if not is_v2() and not (CGROUPS / "cpuset").is_dir():
         return f"no cgroups under {CGROUPS}"
     return ""
+
+
+def snapshotter(folder: Path) -> str:
+    """Which of containerd's works in a folder: one that shares files between containers, or else one that copies them."""
+    parts = [folder / f"overlay-{name}" for name in ("lower", "upper", "work", "merged")]
+    for part in parts:
+        part.mkdir()
+    options = "lowerdir={},upperdir={},workdir={}".format(*parts)
+    tried = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "overlay", "-o", options, "overlay", parts[-1]], capture_output=True, check=False
+    )
+    for part in parts:
+        shutil.rmtree(part)
+    return "overlayfs" if tried.returncode == 0 else "native"
 
 
 # --- settings of the kernel ---

@@ -45,7 +45,7 @@ for folder in /run /var/log; do mount --bind $0/own$folder $folder; done
 mount --make-rshared /
 touch $0/ready
 exec sleep infinity"""
-# No image but ours, no registry; a snapshotter that works on every file system; node's loopback without a plugin.
+# No image but ours, no registry; node's loopback without a plugin.
 CONTAINERD_TOML = """version = 3
 imports = []
 [metrics]
@@ -53,7 +53,7 @@ imports = []
 [plugins.'io.containerd.nri.v1.nri']
   disable = true
 [plugins.'io.containerd.cri.v1.images']
-  snapshotter = 'native'
+  snapshotter = '{snapshotter}'
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = '{image}'
 [plugins.'io.containerd.cri.v1.runtime']
@@ -169,7 +169,8 @@ class KubeNode(Node):
         """containerd, and the pods' image in it. Raises Stopped when it does not answer within 30 s."""
         if "containerd" not in self.programs:
             config = self.directory / "containerd.toml"
-            config.write_text(CONTAINERD_TOML.format(metrics=RUNTIME_METRICS, image=pause.NAME, plugins=CNI.folder, multus=MULTUS.folder))
+            known = {"metrics": RUNTIME_METRICS, "image": pause.NAME, "plugins": CNI.folder, "multus": MULTUS.folder}
+            config.write_text(CONTAINERD_TOML.format(**known, snapshotter=machine.snapshotter(self.directory)))
             self.adopt("containerd", str(program("containerd")), "-c", str(config))
         self.programs["containerd"].start()
 
