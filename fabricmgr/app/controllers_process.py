@@ -21,6 +21,7 @@ from fabricmgr.controllers.cluster_view import ClusterView, Part, Parts
 from fabricmgr.controllers.deliveries import Deliveries, Post
 from fabricmgr.controllers.following import Following, Means
 from fabricmgr.controllers.kube_nodes import KubeNodes
+from fabricmgr.controllers.kube_occupied import KubeOccupied
 from fabricmgr.controllers.kube_pods import KubePods
 from fabricmgr.controllers.kube_rows import KubeRows
 from fabricmgr.controllers.kube_services import KubeServices
@@ -62,7 +63,8 @@ def _parts(settings: ManagerSettings) -> Parts:
 
     def made(view: ClusterView) -> list[Part]:
         rows = KubeRows(view)
-        return [rows, Workloads(view), KubeNodes(view, settings.node_grace), KubePods(view, rows.whole), KubeServices(view)]
+        pods, nodes = KubePods(view, rows.whole), KubeNodes(view, settings.node_grace)
+        return [rows, Workloads(view), nodes, pods, KubeServices(view), KubeOccupied(view)]
 
     return made
 
