@@ -15,7 +15,6 @@ from fabricmgr.domain.errors import InterfaceExists, KernelRefused, NamespaceRef
 from fabricmgr.netlink import conntrack, namespace, nft, nft_rules, sysctl, templates
 from fabricmgr.netlink.codec import message, text, u32
 from fabricmgr.netlink.links import (
-    ALIAS,
     GROUP,
     MASTER,
     NAME,
@@ -24,7 +23,6 @@ from fabricmgr.netlink.links import (
     all_links,
     delete_link,
     get_link,
-    is_operational,
     link_body,
     link_named,
     mac_bytes,
@@ -199,14 +197,10 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
         namespace=templates.native(plan.namespace),
     )
     # From its first datagram on, a link explains itself.
-    named = message(SETLINK, 0, link_body(0, None, text(NAME, name), text(ALIAS, plan.origin.alias)))
-    steps = [f"make {plan.ifname} and {name}", f"name {name}", f"set up port {name} of {plan.bridge}"]
+    port = port_settings(name, plan.hairpin, plan.isolation, plan.origin.alias)
+    steps = [f"make {plan.ifname} and {name}", f"set up port {name} of {plan.bridge}"]
     try:
-        kernel.route.exchange([pair, named], steps)
-        # A bridge's port needs no address of its own. With IPv6 on when it comes up, each would put three routes into the node's table,
-        # which the kernel walks at every up and down: measured with 4,000 pods, an ADD took five times as long.
-        sysctl.attempt("1", "ipv6", "conf", name, "disable_ipv6")
-        kernel.route.exchange([port_settings(name, plan.hairpin, plan.isolation)], steps[2:])
+        kernel.route.exchange([pair, port], steps)
     except KernelRefused as refused:
         if refused.step != steps[0]:
             delete_link(kernel.route, name)
@@ -215,13 +209,17 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
         elif refused.errno == EXFULL:
             raise KernelRefused(refused.step, EXFULL, f"bridge {plan.bridge} has as many ports as a bridge can have (1023)") from None
         raise
+    # A bridge's port needs no address of its own. With IPv6 on when its carrier comes, which is when the pod's end goes up, each would put
+    # three routes into the node's table, which the kernel walks at every up and down: measured with 4,000 pods, an ADD took five times as
+    # long.
+    sysctl.attempt("1", "ipv6", "conf", name, "disable_ipv6")
 
 
 def _fill_pod(kernel: Kernel, plan: AttachPlan) -> bool:
     pod, index = kernel.inside(plan.namespace, partial(_open_pod, kernel, plan))
     try:
-        replies = pod.exchange(_pod_messages(plan, index), partial(_pod_steps, plan))
-        return is_operational(replies[-1][1]) or _becomes_operational(pod, index)
+        pod.exchange(_pod_messages(plan, index), partial(_pod_steps, plan))
+        return pod.is_running(plan.ifname) or _comes_to_run(pod, plan.ifname)
     finally:
         pod.close()
 
@@ -255,7 +253,6 @@ def _pod_messages(plan: AttachPlan, index: int) -> list[bytearray]:
     messages = [templates.address_template(address.version).fill(index=at, address=address.packed) for address in plan.addresses]
     messages.append(templates.up_template().fill(index=at))
     messages += [templates.route_template(prefix, gateway).fill(index=at) for prefix, gateway in plan.all_routes]
-    messages.append(get_link(index))
     return messages
 
 
@@ -263,13 +260,13 @@ def _pod_steps(plan: AttachPlan) -> list[str]:
     """What `_pod_messages` are for, in their order."""
     put = [f"add {address} to {plan.ifname}" for address in plan.addresses]
     led = [f"add route {prefix} by {plan.ifname}" for prefix, _ in plan.all_routes]
-    return [*put, f"take {plan.ifname} up", *led, f"look at {plan.ifname}"]
+    return [*put, f"take {plan.ifname} up", *led]
 
 
-def _becomes_operational(pod: NetlinkSocket, index: int) -> bool:
+def _comes_to_run(pod: NetlinkSocket, name: str) -> bool:
     for _ in range(_LOOKS):
         time.sleep(_BETWEEN_LOOKS)
-        if is_operational(pod.exchange([get_link(index)], ["look at the pod's link"])[-1][1]):
+        if pod.is_running(name):
             return True
     return False
 

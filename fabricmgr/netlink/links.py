@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from errno import EADDRNOTAVAIL, EEXIST, ENODEV
+from functools import cache
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from struct import Struct
 
@@ -91,11 +92,6 @@ def parse_link(body: bytes) -> Link:
     )
 
 
-def is_operational(body: bytes) -> bool:
-    """What `parse_link` says of it, without reading the rest."""
-    return _operational(attributes(body, LINK_HEADER.size).get(OPERSTATE))
-
-
 def _operational(state: bytes | None) -> bool:
     return number(state) in (OPERATIONAL, _OPERATIONAL_UNKNOWN)
 
@@ -159,16 +155,20 @@ def _delete(sock: NetlinkSocket, body: bytes, step: str) -> bool:
     return True
 
 
-def port_settings(name: str, hairpin: bool, isolated: bool) -> bytearray:
-    """Take a bridge port up and set its flags, by the link's name.
+def port_settings(name: str, hairpin: bool, isolated: bool, alias: str) -> bytearray:
+    """Take a bridge port up, set its flags and give it its alias, by the link's name."""
+    return message(NEWLINK, 0, link_body(0, True, text(NAME, name), text(ALIAS, alias), _port_flags(hairpin, isolated)))
 
-    What a pod floods stays with the host; what the host floods reaches every port.
+
+@cache
+def _port_flags(hairpin: bool, isolated: bool) -> bytes:
+    """What a pod floods stays with the host; what the host floods reaches every port.
+
     Pods are routed, so none needs another's broadcasts; and with a thousand of them each neighbour discovery would be copied to all:
     measured, an ADD then took ten times as long."""
     floods = u8(PORT_MULTICAST, 0) + u8(PORT_BROADCAST, 0)
     flags = nest(INFO_SLAVE_DATA, u8(PORT_HAIRPIN, hairpin), u8(PORT_ISOLATED, isolated), floods)
-    port = nest(LINKINFO, text(INFO_SLAVE_KIND, "bridge"), flags)
-    return message(NEWLINK, 0, link_body(0, True, text(NAME, name), port))
+    return nest(LINKINFO, text(INFO_SLAVE_KIND, "bridge"), flags)
 
 
 def add_address(sock: NetlinkSocket, link: Link, address: Interface) -> None:

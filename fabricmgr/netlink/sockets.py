@@ -31,6 +31,9 @@ _PATIENCE = pack("ll", 5, 0)
 _INT = Struct("=i")
 _GET_INDEX = 0x8933
 _INTERFACE = Struct("=16si20x")  # struct ifreq: name, index
+_GET_FLAGS = 0x8913
+_FLAGS = Struct("=16sH22x")  # struct ifreq: name, flags
+_RUNNING = 0x40
 
 T = TypeVar("T")
 Reply = tuple[int, bytes]
@@ -87,6 +90,17 @@ class NetlinkSocket:
             return 0
         index: int = _INTERFACE.unpack(answer)[1]
         return index
+
+    def is_running(self, name: str) -> bool:
+        """Whether a link of this socket's namespace is up and its operstate too (netdevice(7), SIOCGIFFLAGS). Raises KernelRefused.
+
+        A link's message says the same among eighty attributes."""
+        try:
+            answer = fcntl.ioctl(self._socket, _GET_FLAGS, _FLAGS.pack(name.encode(), 0))
+        except OSError as refused:
+            errno = refused.errno or 0
+            raise KernelRefused(f"look at {name}", errno, os.strerror(errno)) from None
+        return bool(_FLAGS.unpack(answer)[1] & _RUNNING)
 
     def exchange(self, messages: Sequence[bytearray], steps: Sequence[str] | Steps, ignore: frozenset[int] = frozenset()) -> list[Reply]:
         """Send all in one datagram; give the answers that are no acknowledgements.

@@ -169,6 +169,11 @@ class Deaf(NetlinkSocket):
             raise KernelRefused(refused[0], 12, "Cannot allocate memory")
         return super().exchange(messages, steps, ignore)
 
+    def is_running(self, name: str) -> bool:
+        if self.refused == f"look at {name}":
+            raise KernelRefused(self.refused, 19, "No such device")
+        return super().is_running(name)
+
 
 @pytest.mark.parametrize(
     ("addresses", "more", "step"),

@@ -78,13 +78,14 @@ def test_pyroute2_reads_a_route_as_it_was_meant(index: int, prefix: templates.Pr
     assert (metrics.get_attr("RTAX_MTU") if metrics else 0) == mtu
 
 
-@given(INDICES, NAMES, st.booleans(), st.booleans())
-def test_pyroute2_reads_port_settings_as_they_were_meant(index: int, name: str, hairpin: bool, isolated: bool) -> None:
-    message = ifinfmsg(bytes(links.port_settings(name, hairpin, isolated)))
+@given(NAMES, st.booleans(), st.booleans(), st.text("0a:. ", max_size=255))
+def test_pyroute2_reads_port_settings_as_they_were_meant(name: str, hairpin: bool, isolated: bool, alias: str) -> None:
+    message = ifinfmsg(bytes(links.port_settings(name, hairpin, isolated, alias)))
     message.decode()
 
     port = message.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_SLAVE_DATA")
     assert (message.get_attr("IFLA_IFNAME"), message["flags"], message["change"]) == (name, 1, 1)
+    assert message.get_attr("IFLA_IFALIAS") == alias
     assert (port.get_attr("IFLA_BRPORT_MODE"), port.get_attr("IFLA_BRPORT_ISOLATED")) == (hairpin, isolated)
     assert (port.get_attr("IFLA_BRPORT_MCAST_FLOOD"), port.get_attr("IFLA_BRPORT_BCAST_FLOOD")) == (0, 0)
 
