@@ -41,6 +41,8 @@ class NetworkPatch(NetworkFields):
 
 
 class NetworkView(View):
+    """namespaces_found: the manager decides for pods of these too, since selectors, labels or annotations of ours lead there."""
+
     name: str
     cluster: str
     pools: list[str]
@@ -51,6 +53,7 @@ class NetworkView(View):
     routing: str
     decide: str
     namespaces: list[str]
+    namespaces_found: list[str]
     direct: list[str]
     bridge: str
     status_policy: str
@@ -70,6 +73,7 @@ class NetworkView(View):
             routing=found.routing.value,
             decide=found.decide.value,
             namespaces=list(found.namespaces),
+            namespaces_found=list(found.namespaces_found),
             direct=[str(prefix) for prefix in found.direct],
             bridge=found.bridge,
             status_policy=found.status_policy.value,
