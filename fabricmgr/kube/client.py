@@ -76,6 +76,11 @@ class Client:
     async def close(self) -> None:
         await self._transport.close()
 
+    @property
+    def closed(self) -> bool:
+        """No call can be made any more."""
+        return self._transport.closed
+
     # --- reading ---
 
     async def get(self, kind: Kind[V], namespace: str, name: str) -> V | None:

@@ -51,6 +51,10 @@ class Transport:
         await self._watches.aclose()
         await self._calls.aclose()
 
+    @property
+    def closed(self) -> bool:
+        return self._calls.is_closed
+
     async def call(self, request: Request) -> tuple[httpx2.Response, bytes]:
         """The whole answer, whatever its status."""
         try:

@@ -9,7 +9,7 @@ from fabricmgr.domain.names import ClusterName
 from fabricmgr.kube import kubeconfig
 from fabricmgr.kube.client import Client
 from fabricmgr.kube.kubeconfig import Access
-from fabricmgr.kube.transport import Dial
+from fabricmgr.kube.transport import ANSWER, CONNECT, WHOLE, Dial
 from fabricmgr.store import api_rows
 from fabricmgr.store.api_rows import ApiRow
 from fabricmgr.store.sealing import Sealer
@@ -30,13 +30,16 @@ def access(sealer: Sealer, row: ApiRow) -> Access:
 
 @dataclass
 class ClusterApis:
-    """One for each process. dial: the outbound policy."""
+    """One for each process. dial: the outbound policy. farewell: seconds that a client is left to those who have it, after access changed:
+    more than its longest call."""
 
     database: Database
     sealer: Sealer
     dial: Dial
+    farewell: float = 2 * (CONNECT + ANSWER + WHOLE)
     _kept: dict[ClusterName, tuple[tuple[object, ...], Client]] = field(default_factory=dict)
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _leaving: dict[Client, asyncio.Task[None]] = field(default_factory=dict)
 
     async def client(self, cluster: ClusterName) -> Client:
         """The same one until access changes. Raises NotFound for a cluster without an API server, and what `access` raises."""
@@ -50,13 +53,25 @@ class ClusterApis:
             former, client = self._kept.get(cluster, ((), None))
             if client is not None and former == wanted:
                 return client
-            if client is not None:
-                await client.close()
             made = Client(access(self.sealer, row), self.dial)
             self._kept[cluster] = (wanted, made)
+            if client is not None:
+                self._leaving[client] = asyncio.create_task(self._close_later(client), name=f"farewell to {client.server}")
             return made
 
+    async def _close_later(self, client: Client) -> None:
+        """Somebody may be in the middle of a call, or about to begin one."""
+        await asyncio.sleep(self.farewell)
+        del self._leaving[client]
+        await client.close()
+
     async def close(self) -> None:
-        for _, client in self._kept.values():
+        """All of them, whoever uses them."""
+        former = list(self._leaving.items())
+        for _, task in former:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in former), return_exceptions=True)
+        for client in [client for client, _ in former] + [client for _, client in self._kept.values()]:
             await client.close()
+        self._leaving.clear()
         self._kept.clear()

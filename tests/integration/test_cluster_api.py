@@ -11,15 +11,16 @@ import pytest
 
 from fabricmgr.__main__ import main
 from fabricmgr.settings import ManagerSettings
-from tests.support.api_server import TOKEN, KubeApi, kube_api, listed
+from tests.support.guarded_api import TOKEN, GuardedApi, guarded_api_aside
+from tests.support.kube_api import listed
 from tests.support.manager import PASSWORD, Served, serving
 
 POOLS = {"pods": "10.41.0.0/24", "shop": "10.42.0.0/24", "lb": "192.0.2.0/28"}
 
 
 @pytest.fixture
-def api() -> Iterator[KubeApi]:
-    with kube_api() as found:
+def api() -> Iterator[GuardedApi]:
+    with guarded_api_aside() as found:
         yield found
 
 
@@ -34,7 +35,7 @@ def client(served: Served) -> httpx2.Client:
     return served.login()
 
 
-def add(client: httpx2.Client, api: KubeApi, **more: Any) -> httpx2.Response:
+def add(client: httpx2.Client, api: GuardedApi, **more: Any) -> httpx2.Response:
     return client.post("/v1/clusters", json={"name": "lab", "kubeconfig": api.kubeconfig(), **more})
 
 
@@ -46,7 +47,7 @@ def pool(client: httpx2.Client, name: str, prefix: str, **more: Any) -> httpx2.R
     return client.post("/v1/pools", json={"name": name, "prefixes": [{"prefix": prefix}], **more})
 
 
-def test_a_cluster_is_added_with_what_its_server_says(client: httpx2.Client, api: KubeApi) -> None:
+def test_a_cluster_is_added_with_what_its_server_says(client: httpx2.Client, api: GuardedApi) -> None:
     answer = add(client, api)
 
     shown = client.get("/v1/clusters/lab").json()["api"]
@@ -66,11 +67,11 @@ def test_a_cluster_is_added_with_what_its_server_says(client: httpx2.Client, api
     assert TOKEN not in answer.text + client.get("/v1/clusters/lab").text + client.get("/v1/history").text
 
 
-def test_ranges_that_are_given_are_not_asked_for(client: httpx2.Client, api: KubeApi) -> None:
+def test_ranges_that_are_given_are_not_asked_for(client: httpx2.Client, api: GuardedApi) -> None:
     answer = add(client, api, pod_ranges=["10.50.0.0/16"], service_ranges=["10.97.0.0/16", "fd00:97::/108"])
 
     assert answer.json()["api"]["service_ranges"] == ["10.97.0.0/16", "fd00:97::/108"]
-    assert api.asked == ["/version"]
+    assert api.paths == ["/version"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_ranges_that_are_given_are_not_asked_for(client: httpx2.Client, api: Kub
     ],
 )
 def test_a_range_that_meets_a_pool_is_refused_whichever_comes_later(
-    client: httpx2.Client, api: KubeApi, name: str, prefix: str, more: dict[str, Any], sentence: str
+    client: httpx2.Client, api: GuardedApi, name: str, prefix: str, more: dict[str, Any], sentence: str
 ) -> None:
     client.post("/v1/clusters", json={"name": "default"})
     pool(client, name, prefix, **more)
@@ -103,14 +104,14 @@ def test_a_range_that_meets_a_pool_is_refused_whichever_comes_later(
     assert sentence in second[1]
 
 
-def test_a_pool_of_the_cluster_may_lie_in_its_pod_range(client: httpx2.Client, api: KubeApi) -> None:
+def test_a_pool_of_the_cluster_may_lie_in_its_pod_range(client: httpx2.Client, api: GuardedApi) -> None:
     assert add(client, api).status_code == 201
 
     assert pool(client, "own", "10.40.0.0/24", cluster="lab").status_code == 201
 
 
-def test_what_is_wrong_with_a_kubeconfig_is_said_and_nothing_is_made(client: httpx2.Client, api: KubeApi) -> None:
-    with kube_api() as other, kube_api("20") as old:
+def test_what_is_wrong_with_a_kubeconfig_is_said_and_nothing_is_made(client: httpx2.Client, api: GuardedApi) -> None:
+    with guarded_api_aside() as other, guarded_api_aside("20") as old:
         strange = api.kubeconfig().replace(api.url, other.url)
         tries = {
             "exec": api.kubeconfig(exec={"command": "aws"}),
@@ -128,7 +129,7 @@ def test_what_is_wrong_with_a_kubeconfig_is_said_and_nothing_is_made(client: htt
     assert client.get("/v1/clusters/lab").status_code == 404
 
 
-def test_a_verb_that_is_forbidden_is_named(client: httpx2.Client, api: KubeApi) -> None:
+def test_a_verb_that_is_forbidden_is_named(client: httpx2.Client, api: GuardedApi) -> None:
     api.refused.add("/api/v1/nodes")
 
     code, sentence = refused(add(client, api))
@@ -136,7 +137,7 @@ def test_a_verb_that_is_forbidden_is_named(client: httpx2.Client, api: KubeApi) 
     assert (code, "list nodes" in sentence) == (409, True)
 
 
-def test_credentials_are_rotated_and_the_server_is_asked_first(client: httpx2.Client, api: KubeApi) -> None:
+def test_credentials_are_rotated_and_the_server_is_asked_first(client: httpx2.Client, api: GuardedApi) -> None:
     assert add(client, api).status_code == 201
     api.tokens = {"second"}
 
@@ -149,7 +150,7 @@ def test_credentials_are_rotated_and_the_server_is_asked_first(client: httpx2.Cl
     assert kept.json()["api"]["service_ranges"] == ["10.96.0.0/16"]
 
 
-def test_an_api_that_is_forgotten_leaves_the_cluster_and_frees_its_ranges(client: httpx2.Client, api: KubeApi) -> None:
+def test_an_api_that_is_forgotten_leaves_the_cluster_and_frees_its_ranges(client: httpx2.Client, api: GuardedApi) -> None:
     assert add(client, api).status_code == 201
 
     gone = client.delete("/v1/clusters/lab/api")
@@ -172,15 +173,20 @@ def test_selectors_of_a_pool_are_set_changed_and_taken_away(client: httpx2.Clien
 
 
 def test_explain_simulate_and_the_command_line_tell_one_story(
-    served: Served, client: httpx2.Client, api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    served: Served,
+    client: httpx2.Client,
+    api: GuardedApi,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("FABRICMGR_LOGIN", str(tmp_path / "login" / "login.json"))
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
     (tmp_path / "ca.pem").write_text(served.authorities)
     (tmp_path / "kubeconfig").write_text(api.kubeconfig())
     (tmp_path / "web.yaml").write_text(MANIFEST)
-    api.answers["/api/v1/namespaces/shop/services/web"] = {"metadata": {"name": "web", "uid": "s"}, "spec": {"type": "LoadBalancer"}}
-    api.answers["/api/v1/pods"] = listed()
+    api.holds("/api/v1/namespaces/shop/services/web", {"metadata": {"name": "web", "uid": "s"}, "spec": {"type": "LoadBalancer"}})
+    api.says("GET /api/v1/pods", listed())
 
     def run(*arguments: str) -> tuple[int, str]:
         capfd.readouterr()

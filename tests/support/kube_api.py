@@ -79,6 +79,10 @@ class KubeApi:
             with suppress(OSError, asyncio.IncompleteReadError):
                 while await self._one(reader, writer):
                     pass
+        except asyncio.CancelledError:
+            # Over TLS the other side would be waited for.
+            writer.transport.abort()
+            raise
         finally:
             writer.close()
             with suppress(OSError, asyncio.CancelledError):
@@ -92,9 +96,11 @@ class KubeApi:
         parts = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         self.asked.append(Asked(method, parts.path, query, headers, json.loads(body) if body else None))
-        left = self.answers.get(f"{method} {parts.path}", [failure(404, "NotFound", "not found")])
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        return await self._say(answer, writer)
+        return await self._say(await self.answer(self.asked[-1]), writer)
+
+    async def answer(self, asked: Asked) -> Answer:
+        left = self.answers.get(f"{asked.method} {asked.path}", [failure(404, "NotFound", "not found")])
+        return left.pop(0) if len(left) > 1 else left[0]
 
     async def _say(self, answer: Answer, writer: asyncio.StreamWriter) -> bool:
         more = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
@@ -131,6 +137,13 @@ async def dial(host: str, port: int) -> Address:
 @asynccontextmanager
 async def kube_api(tls: ssl.SSLContext | None = None) -> AsyncIterator[KubeApi]:
     made = KubeApi()
+    async with serving(made, tls):
+        yield made
+
+
+@asynccontextmanager
+async def serving(made: KubeApi, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+    """It answers at its url."""
     running: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,7 +156,7 @@ async def kube_api(tls: ssl.SSLContext | None = None) -> AsyncIterator[KubeApi]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     made.url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield made
+        yield
     finally:
         server.close()
         for task in [*running]:
