@@ -1,6 +1,7 @@
 """`fabricmgr cluster` and `fabricmgr network`."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 
 from fabricmgr.cli import client, show
 from fabricmgr.cli.failure import USAGE, Failure
+from fabricmgr.cli.shared import spread
 from fabricmgr.cli.show import Output, OutputOption
 
 ClusterOption = Annotated[str, typer.Option("--cluster", "-c", help="the cluster it belongs to")]
@@ -33,31 +35,31 @@ NETWORK_COLUMNS: show.Columns = {
 }
 
 
-KubeconfigOption = Annotated[Path | None, typer.Option(help="of the API server, with inline credentials; - reads it from stdin")]
-InClusterOption = Annotated[bool, typer.Option("--in-cluster", help="the manager runs in this cluster: its pod's service account")]
-PodRangeOption = Annotated[list[str] | None, typer.Option("--pod-range", help="where pods' addresses lie, unless the nodes say it")]
-ServiceRangeOption = Annotated[
-    list[str] | None, typer.Option("--service-range", help="cluster addresses of Services, unless the server says it")
-]
-ClassLessOption = Annotated[
-    bool | None, typer.Option("--class-less/--class-only", help="whether Services without a loadBalancerClass are ours too")
-]
-
-
 def _given(**fields: Any) -> client.Json:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _api(
-    kubeconfig: Path | None, in_cluster: bool, pod_range: list[str] | None, service_range: list[str] | None, class_less: bool | None
-) -> client.Json:
-    return _given(
-        kubeconfig=None if kubeconfig is None else _text(kubeconfig),
-        in_cluster=in_cluster or None,
-        pod_ranges=pod_range or None,
-        service_ranges=service_range or None,
-        class_less=class_less,
-    )
+@dataclass(frozen=True)
+class ApiOptions:
+    """How a cluster's API server is reached."""
+
+    kubeconfig: Annotated[Path | None, typer.Option(help="of the API server, with inline credentials; - reads it from stdin")] = None
+    in_cluster: Annotated[bool, typer.Option("--in-cluster", help="the manager runs in this cluster: its pod's service account")] = False
+    pod_range: Annotated[list[str] | None, typer.Option(help="where pods' addresses lie, unless the nodes say it")] = None
+    service_range: Annotated[list[str] | None, typer.Option(help="cluster addresses of Services, unless the server says it")] = None
+    class_less: Annotated[
+        bool | None, typer.Option("--class-less/--class-only", help="whether Services without a loadBalancerClass are ours too")
+    ] = None
+
+    def fields(self) -> client.Json:
+        """Those that are given, as /v1 has them."""
+        return _given(
+            kubeconfig=None if self.kubeconfig is None else _text(self.kubeconfig),
+            in_cluster=self.in_cluster or None,
+            pod_ranges=self.pod_range or None,
+            service_ranges=self.service_range or None,
+            class_less=self.class_less,
+        )
 
 
 def _text(path: Path) -> str:
@@ -73,33 +75,17 @@ def _row(found: client.Json) -> client.Json:
 
 
 @cluster.command("add")
-def add_cluster(
-    name: str,
-    kubeconfig: KubeconfigOption = None,
-    in_cluster: InClusterOption = False,
-    pod_range: PodRangeOption = None,
-    service_range: ServiceRangeOption = None,
-    class_less: ClassLessOption = None,
-    output: OutputOption = Output.TABLE,
-) -> None:
+@spread
+def add_cluster(name: str, api: ApiOptions, output: OutputOption = Output.TABLE) -> None:
     """Make a cluster; with an API server, it is followed from now on."""
-    body = {"name": name, **_api(kubeconfig, in_cluster, pod_range, service_range, class_less)}
-    show.said(f"cluster {name} added", client.call("POST", "/v1/clusters", body), output)
+    show.said(f"cluster {name} added", client.call("POST", "/v1/clusters", {"name": name, **api.fields()}), output)
 
 
 @cluster.command("change")
-def change_cluster(
-    name: str,
-    kubeconfig: KubeconfigOption = None,
-    in_cluster: InClusterOption = False,
-    pod_range: PodRangeOption = None,
-    service_range: ServiceRangeOption = None,
-    class_less: ClassLessOption = None,
-    output: OutputOption = Output.TABLE,
-) -> None:
+@spread
+def change_cluster(name: str, api: ApiOptions, output: OutputOption = Output.TABLE) -> None:
     """Give it an API server, or reach the one it has with other credentials."""
-    body = _api(kubeconfig, in_cluster, pod_range, service_range, class_less)
-    show.said(f"cluster {name} changed", client.call("PATCH", client.path("clusters", name), body), output)
+    show.said(f"cluster {name} changed", client.call("PATCH", client.path("clusters", name), api.fields()), output)
 
 
 @cluster.command("forget-api")
@@ -127,70 +113,50 @@ def delete_cluster(name: str, output: OutputOption = Output.TABLE) -> None:
     show.said(f"cluster {name} deleted", client.call("DELETE", client.path("clusters", name)), output)
 
 
-MtuOption = Annotated[int | None, typer.Option(help="bytes, 1280 to 65535")]
-MasqueradeOption = Annotated[bool | None, typer.Option(help="hide pods behind the node's address towards the outside")]
-RoutingOption = Annotated[str | None, typer.Option(help="host-gw: agents lay the routes between nodes; none: the underlay does")]
-DecideOption = Annotated[str | None, typer.Option(help="who decides a pod's address: agent, namespaces or manager")]
-NamespaceOption = Annotated[list[str] | None, typer.Option("--namespace", help="with `--decide namespaces`: the manager decides for these")]
-DirectOption = Annotated[list[str] | None, typer.Option("--direct", help="prefixes reached without masquerade")]
-StatusOption = Annotated[str | None, typer.Option(help="whether want of addresses fails CNI STATUS: auto, strict or lenient")]
+@dataclass(frozen=True)
+class NetworkOptions:
+    """What of a network may be left out, and be changed."""
+
+    mtu: Annotated[int | None, typer.Option(help="bytes, 1280 to 65535")] = None
+    masquerade: Annotated[bool | None, typer.Option(help="hide pods behind the node's address towards the outside")] = None
+    routing: Annotated[str | None, typer.Option(help="host-gw: agents lay the routes between nodes; none: the underlay does")] = None
+    decide: Annotated[str | None, typer.Option(help="who decides a pod's address: agent, namespaces or manager")] = None
+    namespace: Annotated[list[str] | None, typer.Option(help="with `--decide namespaces`: the manager decides for these")] = None
+    direct: Annotated[list[str] | None, typer.Option(help="prefixes reached without masquerade")] = None
+    status_policy: Annotated[str | None, typer.Option(help="whether want of addresses fails CNI STATUS: auto, strict or lenient")] = None
+
+    def fields(self) -> client.Json:
+        """Those that are given, as /v1 has them."""
+        named = vars(self)
+        return _given(namespaces=self.namespace, **{name: value for name, value in named.items() if name != "namespace"})
 
 
 @network.command("add")
+@spread
 def add_network(
     name: str,
     pool: Annotated[list[str], typer.Option("--pool", "-p", help="a pool to take addresses from, in order of preference")],
+    options: NetworkOptions,
     cluster: ClusterOption = "default",
-    mtu: MtuOption = None,
-    masquerade: MasqueradeOption = None,
-    routing: RoutingOption = None,
-    decide: DecideOption = None,
-    namespace: NamespaceOption = None,
-    direct: DirectOption = None,
-    status_policy: StatusOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a network over one or more pools."""
-    body = _given(
-        name=name,
-        pools=pool,
-        mtu=mtu,
-        masquerade=masquerade,
-        routing=routing,
-        decide=decide,
-        namespaces=namespace,
-        direct=direct,
-        status_policy=status_policy,
-    )
+    body = {"name": name, "pools": pool, **options.fields()}
     made = client.call("POST", client.path("clusters", cluster, "networks"), body)
     show.said(f"network {name} added to cluster {cluster}", made, output)
 
 
 @network.command("change")
+@spread
 def change_network(
     name: str,
+    options: NetworkOptions,
     cluster: ClusterOption = "default",
     pool: Annotated[list[str] | None, typer.Option("--pool", "-p", help="all pools, in order of preference")] = None,
-    mtu: MtuOption = None,
-    masquerade: MasqueradeOption = None,
-    routing: RoutingOption = None,
-    decide: DecideOption = None,
-    namespace: NamespaceOption = None,
-    direct: DirectOption = None,
-    status_policy: StatusOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Change what is named; the rest stays."""
-    body = _given(
-        pools=pool,
-        mtu=mtu,
-        masquerade=masquerade,
-        routing=routing,
-        decide=decide,
-        namespaces=namespace,
-        direct=direct,
-        status_policy=status_policy,
-    )
+    body = {**_given(pools=pool), **options.fields()}
     changed = client.call("PATCH", client.path("clusters", cluster, "networks", name), body)
     show.said(f"network {name} of cluster {cluster} changed", changed, output)
 
