@@ -12,7 +12,7 @@ Command = Callable[..., None]
 def spread(command: Command) -> Command:
     """The command with one option for each field of a parameter that is a dataclass, in that parameter's place."""
     hints = get_type_hints(command, include_extras=True)
-    sets: dict[str, type[Any]] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    sets: dict[str, type[Any]] = {name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)}
 
     @wraps(command)
     def called(**given: Any) -> None:
