@@ -224,6 +224,12 @@ class ManagerSettings(Settings):
         "a node whose Node was deleted and whose agent is silent for this long is declared gone; people do that to register them again",
     )
 
+    announce_on_excluded: bool = setting(
+        False,
+        SWITCH,
+        "nodes labelled to be kept from external load balancers announce Services' addresses too; a cluster of nothing else needs it",
+    )
+
     history_retention: timedelta = setting(
         timedelta(days=90), _lasting("1h", "3650d"), "who had an address: kept for as long as incidents are"
     )

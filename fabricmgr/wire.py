@@ -304,11 +304,14 @@ class Desired(Wire, frozen=True, kw_only=True):
 
 
 class Voice(Wire, frozen=True, kw_only=True):
-    """One announcement as its node carries it out. conflict: MAC of who else answers for the address. reason: why it does not speak."""
+    """One announcement as its node carries it out. conflict: MAC of who else answers for the address. reason: why it does not speak.
+
+    asking: it asks the wire, and speaks when nobody answers."""
 
     address: str
     term: int
     speaking: bool = False
+    asking: bool = False
     conflict: str = ""
     reason: str = ""
 

@@ -64,7 +64,7 @@ class Announcement:
         if speaker.stage is Stage.SPEAKING:
             return Voice(address=str(self.address), term=self.term, speaking=True, conflict=conflict)
         reason = f"{conflict} answers for it" if conflict else "the wire is being asked"
-        return Voice(address=str(self.address), term=self.term, conflict=conflict, reason=reason)
+        return Voice(address=str(self.address), term=self.term, asking=True, conflict=conflict, reason=reason)
 
 
 class Announcer:

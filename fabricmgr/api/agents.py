@@ -4,34 +4,29 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from fabricmgr import wire
 from fabricmgr.api import bodies
 from fabricmgr.api.direct import read_generation
 from fabricmgr.api.dispatch import Ask, RawRoute
+from fabricmgr.api.polling import Polls
 from fabricmgr.domain.account import NodePrincipal
 from fabricmgr.domain.errors import Busy, HelloRequired, Invalid, MissingField
 from fabricmgr.domain.names import ClusterName
 from fabricmgr.kube.tokens import Reviewed, review
-from fabricmgr.services import attachments, blocks, identity, pod_tokens, reports
+from fabricmgr.services import announcing, attachments, blocks, identity, pod_tokens, reports
 from fabricmgr.services.attachments import Desk
 from fabricmgr.services.cluster_apis import ClusterApis
-from fabricmgr.services.desired import Views
 from fabricmgr.services.hello import hello
 from fabricmgr.services.reports import Inbox
 from fabricmgr.store import heartbeat_rows
-from fabricmgr.store.listen import Listener
 from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Database, Tx
-from fabricmgr.store.wake import OUTBOX_CHANNEL
 from fabricmgr.web.privileges import node_of
 from fabricmgr.web.responses import Answer, ok
 
 LONGEST_WAIT = 60.0  # seconds
-# Wakes are gathered for so long before a node's document is made anew, so that a burst of changes costs one look.
-GATHER = 0.2
 MOST_WAITING_REPORTS = 64
 
 _POLL_QUERY = {"life": "the agent's life", "version": "what it has acted on", "wait": "seconds to wait for a change"}
@@ -72,14 +67,12 @@ class AgentRoutes:
     database: Database
     desk: Desk
     inbox: Inbox
-    listener: Listener
-    views: Views
+    polls: Polls
     sealer: Sealer
     apis: ClusterApis
     agent_account: str
     certificate_lifetime: timedelta
     door: Door
-    stopping: asyncio.Event
     clock: Callable[[], datetime]
 
     def routes(self) -> list[RawRoute]:
@@ -92,6 +85,7 @@ class AgentRoutes:
             _counted("POST", "/v1/nodes/self/hello", self.hello, "A life begins, or asks again", wire.Hello, wire.Welcome),
             _counted("POST", "/v1/nodes/self/reports", self.report, "A numbered batch of changes", wire.Report, wire.Acknowledged),
             _counted("POST", "/v1/nodes/self/blocks", self.wanted, "Claim, confirm, give back", wire.BlocksWanted, wire.BlocksGranted),
+            _counted("POST", "/v1/nodes/self/announcing", self.announcing, "What the node announces", wire.Announcing, wire.Announced),
             RawRoute("GET", "/v1/nodes/self/desired", self.desired, "What the node should be", gives=wire.Desired, query=_POLL_QUERY),
             RawRoute("PUT", ATTACHMENT, self.attach, "Addresses for an attachment, the same ones again", *attach, optional_body=True),
             RawRoute("DELETE", ATTACHMENT, self.detach, "Release them", status=204, query={"generation": "frees only this assignment"}),
@@ -151,19 +145,13 @@ class AgentRoutes:
         """At once when the version is not the current one, else when it changes, else 304 after `wait` seconds. It is the heartbeat."""
         node, version, wait = node_of(ask.principal), ask.query.get("version", ""), _wait(ask.query)
         await self._heartbeat(node, _life(ask.query), version, ask.now)
-        clock = asyncio.get_running_loop().time
-        ends = clock() + wait
-        while True:
-            ticket = self.listener.ticket(OUTBOX_CHANNEL)
-            view = await self.views.get(node.cluster)
-            if view.version(node.node_id) != version:
-                return ok(view.document(node.node_id))
-            if clock() >= ends or self.stopping.is_set():
-                return Answer(304)
-            await first_of(ticket, self.stopping, ends - clock())
-            if self.stopping.is_set():
-                return Answer(304)  # a thousand last looks would keep us from ending
-            await asyncio.sleep(max(0.0, min(GATHER, ends - clock())))
+        found = await self.polls.wait(node, version, wait)
+        return Answer(304) if found is None else ok(found)
+
+    async def announcing(self, ask: Ask) -> Answer:
+        """From nodes that announce something alone, and often."""
+        asked, node = bodies.decode(ask.body, wire.Announcing), node_of(ask.principal)
+        return ok(await self.database.run(lambda tx: announcing.beat(tx, node, asked)))
 
     async def _heartbeat(self, node: NodePrincipal, life: UUID, acted: str, now: datetime) -> None:
         current = await self.database.run(lambda tx: heartbeat_rows.beat(tx, node.node_id, life, acted[:64], now))
@@ -212,13 +200,3 @@ def seconds(text: str, field: str, most: float) -> float:
     if not 0 <= value <= most:
         raise Invalid(field, text, f"seconds from 0 to {most:g}")
     return value
-
-
-async def first_of(ticket: "asyncio.Future[None]", stopping: asyncio.Event, limit: float) -> None:
-    """Wait for a wake, for the end of this process, or for `limit` seconds."""
-    ends = asyncio.create_task(stopping.wait())
-    try:
-        waits: list[asyncio.Future[Any]] = [ticket, ends]
-        await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        ends.cancel()

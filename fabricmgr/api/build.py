@@ -34,9 +34,11 @@ from fabricmgr.api.framework import framework_routes, make_app
 from fabricmgr.api.health import Health
 from fabricmgr.api.metrics import OpenMetrics, Scrape
 from fabricmgr.api.parts import Parts
+from fabricmgr.api.polling import Polls
 from fabricmgr.domain.account import Lockout
 from fabricmgr.domain.errors import FabricError
 from fabricmgr.services.accounts import Gate
+from fabricmgr.services.announcing import Told
 from fabricmgr.services.attachments import Desk
 from fabricmgr.services.cluster_apis import ClusterApis
 from fabricmgr.services.desired import Views
@@ -49,7 +51,7 @@ from fabricmgr.store.places import Places
 from fabricmgr.store.pressure import Pressure
 from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Database
-from fabricmgr.store.wake import EVENT_CHANNEL, OUTBOX_CHANNEL
+from fabricmgr.store.wake import ANNOUNCE_CHANNEL, EVENT_CHANNEL, OUTBOX_CHANNEL
 from fabricmgr.store.writer import Writer
 from fabricmgr.web.asgi import App, Receive, Scope, Send
 from fabricmgr.web.audit import Audit
@@ -159,7 +161,7 @@ def make_parts(stores: Stores, settings: ManagerSettings, clock: Callable[[], da
     lockout = Lockout(settings.lockout_attempts, timedelta(seconds=settings.lockout_seconds))
     gate = Gate(stores.database, passwords, lockout)
     who = Who(StoredDirectory(stores.database, gate, settings.session_timeout), clock, settings.basic_auth)
-    listener = Listener(stores.url, "web", [OUTBOX_CHANNEL, EVENT_CHANNEL])
+    listener = Listener(stores.url, "web", [OUTBOX_CHANNEL, EVENT_CHANNEL, ANNOUNCE_CHANNEL])
     apis = ClusterApis(stores.database, stores.sealer, Outbound(settings.outbound_allow).address)
     return Parts(stores.database, who, gate, passwords, stores.sealer, apis, listener, asyncio.Event(), settings, clock)
 
@@ -176,14 +178,12 @@ def raw_routes(parts: Parts, stores: Stores, scrape: Scrape, version: str) -> li
         database=stores.database,
         desk=desk,
         inbox=Inbox(stores.writer, Pressure(stores.database, parts.clock)),
-        listener=parts.listener,
-        views=Views(stores.database),
+        polls=Polls(parts.listener, Views(stores.database), Told(stores.database, parts.listener), parts.stopping),
         sealer=stores.sealer,
         apis=parts.apis,
         agent_account=parts.settings.agent_account,
         certificate_lifetime=parts.settings.node_certificate_lifetime,
         door=Door(parts.settings.reports_at_once),
-        stopping=parts.stopping,
         clock=parts.clock,
     )
     found = [

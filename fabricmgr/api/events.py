@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from fabricmgr.api.agents import first_of, seconds
+from fabricmgr.api.agents import seconds
 from fabricmgr.api.framework import View
 from fabricmgr.api.parts import Called
+from fabricmgr.api.polling import first_of
 from fabricmgr.domain.events import Event
 from fabricmgr.domain.page import DEFAULT_LIMIT
 from fabricmgr.services import events

@@ -17,6 +17,7 @@ from fabricmgr.app.messages import Database as DatabaseOrder
 from fabricmgr.app.messages import Failed, Prepared, Serving, Waiting
 from fabricmgr.app.refusal import Refusal
 from fabricmgr.controllers import deliveries, identities, liveness, logins, retention, sweep, tasks, thresholds
+from fabricmgr.controllers.announcers import Announcers
 from fabricmgr.controllers.cluster_view import ClusterView, Part, Parts
 from fabricmgr.controllers.deliveries import Deliveries, Post
 from fabricmgr.controllers.following import Following, Means
@@ -84,6 +85,7 @@ def duties(database: Database, settings: ManagerSettings) -> Callable[[Leading],
             positioning(leading),
             Deliveries(database, post, clock, leading),
             Following(following, leading),
+            Announcers(database, leading, label=not settings.announce_on_excluded),
             loop("streams' subscriptions", partial(deliveries.sweep, database, UNSEEN), deliveries.SWEEP_PERIOD),
             loop("history months", partial(retention.make_months, database), retention.PERIOD),
             loop("retention", partial(retention.cut, database, settings), retention.PERIOD),

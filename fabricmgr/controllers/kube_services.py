@@ -12,31 +12,37 @@ from functools import partial
 from typing import Any
 
 from fabricmgr.controllers.cluster_view import ClusterView
+from fabricmgr.controllers.service_conditions import ASSIGNED, CONFLICT, OURS, Verdict, said, verdicts
 from fabricmgr.domain.errors import FabricError
 from fabricmgr.domain.events import DomainEvent, ServicePending
+from fabricmgr.domain.kube import PREFIX
 from fabricmgr.domain.names import ClusterName
 from fabricmgr.domain.service import Asked, ours
 from fabricmgr.kube import write
 from fabricmgr.kube.objects import Condition, Kind
 from fabricmgr.kube.queue import Queue
 from fabricmgr.kube.reflector import Change
-from fabricmgr.kube.views import SERVICES, Ingress, Service
+from fabricmgr.kube.views import ENDPOINT_SLICES, SERVICES, EndpointSlice, Ingress, Service
 from fabricmgr.kube.write import FINALIZER
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.metrics import KUBE_TRANSITIONS
 from fabricmgr.problems import sentence
 from fabricmgr.services import service_addresses
 from fabricmgr.services.service_addresses import Settled, Shown
-from fabricmgr.store import service_rows
+from fabricmgr.services.service_leaving import AGAIN, Leaving
+from fabricmgr.store import announce_rows, service_rows
+from fabricmgr.store.announce_rows import Digest
+from fabricmgr.store.tx import Tx
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 """Namespace and name."""
 
-CONDITION = "fabricmgr.io/AddressAssigned"
+LOCAL = "Local"  # externalTrafficPolicy: only nodes with an endpoint serve
 RETRY = 3.0  # seconds between tries of Services that wait: addresses are released and pools change without a word of their cluster
 RESYNC = 300.0
+LOOK = 1.0  # seconds between looks at what becomes of announcements
 IP_MODE = (1, 30)  # the first server that keeps ipMode unless it is told not to
 
 
@@ -44,27 +50,39 @@ class KubeServices:
     """A part of following."""
 
     name = "services"
-    kinds: Sequence[Kind[Any]] = (SERVICES,)
+    kinds: Sequence[Kind[Any]] = (SERVICES, ENDPOINT_SLICES)
 
     def __init__(self, view: ClusterView) -> None:
         self._view = view
         self._known: set[Key] = set()
         self._waiting: set[Key] = set()
-        self._since: dict[Key, tuple[str, str, datetime]] = {}
+        self._since: dict[tuple[Key, str], tuple[str, str, datetime]] = {}
+        self._announced: dict[Key, Digest] = {}
         self._mode: str | None = None
         self._queue: Queue[Key] = Queue("services", self.reconcile, chance=view.chance, keys=self._keys, resync=RESYNC)
         self._loop = Loop(f"waiting Services of {view.cluster}", self._again, RETRY, view.chance)
+        self._look = Loop(f"announced Services of {view.cluster}", self._follow, LOOK, view.chance)
 
     def changed(self, kind: Kind[Any], change: Change[Any]) -> None:
-        if self._concerns(change.object) or change.object.key in self._known:
+        if kind is ENDPOINT_SLICES:
+            self._serves(change.object)
+        elif self._concerns(change.object) or change.object.key in self._known:
             self._queue.add(change.object.key)
 
     def _concerns(self, found: Service) -> bool:
         return FINALIZER in (found.metadata.finalizers or ()) or ours(asked_of(found), self._view.api.class_less)
 
+    def _serves(self, found: EndpointSlice) -> None:
+        """Pods come and go all the time, and most Services are served by any node."""
+        key = found.namespace, found.service
+        service = self._view.copy(SERVICES).find(key[1], key[0]) if key in self._known else None
+        if service is not None and service.spec.external_traffic_policy == LOCAL:
+            self._queue.add(key)
+
     async def run(self) -> None:
         """Rows whose Service went meanwhile are looked at as well: what they hold is given back."""
         await self._view.until_synced(SERVICES)
+        await self._view.until_known(ENDPOINT_SLICES)
         self._mode = "VIP" if (await self._view.client.version()).numbers >= IP_MODE else None
         async with self._view.database.read() as tx:
             self._known |= {(each.namespace, each.name) for each in await service_rows.every(tx, self._view.cluster_id)}
@@ -73,6 +91,7 @@ class KubeServices:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
             group.create_task(self._loop.run())
+            group.create_task(self._look.run())
 
     def _keys(self) -> Iterable[Key]:
         return sorted({each.key for each in self._view.copy(SERVICES).store.values() if self._concerns(each)} | self._known)
@@ -81,6 +100,15 @@ class KubeServices:
         for key in self._waiting:
             self._queue.add(key)
         return Outcome.done(f"{len(self._waiting)} Services wait for an address")
+
+    async def _follow(self) -> Outcome:
+        """What nodes announce changes without a word of the cluster."""
+        async with self._view.database.look() as tx:
+            found = await announce_rows.digests(tx, self._view.cluster_id)
+        for key in self._announced.keys() & found.keys():
+            if found[key] != self._announced[key]:
+                self._queue.add(key)
+        return Outcome.done("Services say who announces their addresses")
 
     async def reconcile(self, key: Key) -> Outcome:
         """One look at one Service."""
@@ -93,35 +121,55 @@ class KubeServices:
             service_addresses.settle,
             cluster_id=self._view.cluster_id,
             cluster=ClusterName(self._view.cluster),
-            shown=shown_of(found),
+            shown=shown_of(found, self._endpoints(found)),
             now=self._view.clock(),
         )
         settled = await self._view.database.run(settling)
         (self._waiting.add if settled.reason else self._waiting.discard)(key)
+        self._announced[key] = announce_rows.digest(settled.announced)
         await self._show(found, settled)
         await self._say(found, settled.told)
+        if settled.replaces:
+            await self._replaced(found, settled)
+        if settled.again is not None:
+            return Outcome.again(settled.again, "it goes over to another address")
         return Outcome.blocked(settled.reason) if settled.reason else Outcome.done("it has its address")
 
+    def _endpoints(self, found: Service) -> tuple[str, ...] | None:
+        """Nodes with a ready endpoint, where only such may announce; None where they are not known."""
+        if found.spec.external_traffic_policy != LOCAL:
+            return ()
+        if not self._view.synced(ENDPOINT_SLICES):
+            return None
+        slices = self._view.copy(ENDPOINT_SLICES).store.values()
+        return serving([each for each in slices if (each.namespace, each.service) == found.key])
+
+    async def _replaced(self, found: Service, settled: Settled) -> None:
+        """Its status shows the new address: whoever announces the old one falls silent."""
+        await self._view.database.run(lambda tx: self._leaving(tx).leave(*found.key))
+        old = ", ".join(each.ip for each in found.status.load_balancer.ingress or ())
+        new = ", ".join(map(str, settled.addresses))
+        await self._view.events.say(SERVICES, found, "AddressMoved", f"{old} was replaced by {new}")
+
+    def _leaving(self, tx: Tx) -> Leaving:
+        return Leaving(tx, self._view.cluster_id, ClusterName(self._view.cluster), self._view.clock())
+
     async def _end(self, key: Key, found: Service | None) -> Outcome:
-        """Nothing of ours is left at it, and nothing of it with us."""
+        """Nothing of ours is left at it, and nothing of it with us. Its address is silent before it is given back."""
         held = found is not None and FINALIZER in (found.metadata.finalizers or ())
         if found is not None and held and (found.status.load_balancer.ingress or said(found)):
             await self._clear(found)
-        ending = partial(
-            service_addresses.withdraw,
-            cluster_id=self._view.cluster_id,
-            cluster=ClusterName(self._view.cluster),
-            namespace=key[0],
-            name=key[1],
-            now=self._view.clock(),
-        )
-        told = await self._view.database.run(ending)
+        withdrawn = await self._view.database.run(lambda tx: self._leaving(tx).withdraw(*key))
+        if withdrawn.waits:
+            return Outcome.again(AGAIN, "its address is being withdrawn")
         if found is not None and held:
             await write.remove_finalizer(self._view.client, SERVICES, await self._newest(found))
-            await self._say(found, told)
+            await self._say(found, withdrawn.told)
         self._known.discard(key)
         self._waiting.discard(key)
-        self._since.pop(key, None)
+        self._announced.pop(key, None)
+        for kind in OURS:
+            self._since.pop((key, kind), None)
         return Outcome.done("it has no address of ours")
 
     async def _newest(self, found: Service) -> Service:
@@ -138,19 +186,25 @@ class KubeServices:
     async def _show(self, found: Service, settled: Settled) -> None:
         """Only where it shows something else."""
         ingress = [Ingress(ip=str(each), ip_mode=self._mode) for each in settled.addresses]
-        verdict = ("False", "Pending", settled.reason) if settled.reason else ("True", "Assigned", "")
-        if (found.status.load_balancer.ingress or []) == ingress and said(found) == verdict:
+        before = said(found)
+        after = verdicts(settled, before)
+        if (found.status.load_balancer.ingress or []) == ingress and before == after:
             return
-        condition = Condition(CONDITION, *verdict, last_transition_time=self._turned(found, verdict[0]))
-        await write.service_status(self._view.client, found.namespace, found.name, ingress, [condition])
+        conditions = [Condition(each.type, each.status, each.reason, each.message, self._turned(found, each)) for each in after]
+        await write.service_status(self._view.client, found.namespace, found.name, ingress, conditions)
+        for each in after:
+            if each.type != ASSIGNED and each not in before:
+                reason = each.type.removeprefix(PREFIX) if each.type == CONFLICT else each.reason
+                await self._view.events.say(SERVICES, found, reason, each.message, warning=each.warns)
 
-    def _turned(self, found: Service, status: str) -> datetime:
+    def _turned(self, found: Service, verdict: Verdict) -> datetime:
         """Since when the condition has its status: the same each time, so that writing it twice changes nothing."""
-        kept = self._since.get(found.key)
+        key, status = (found.key, verdict.type), verdict.status
+        kept = self._since.get(key)
         if kept is None or kept[:2] != (found.uid, status):
-            shown = [each for each in found.status.conditions or () if each.type == CONDITION and each.status == status]
+            shown = [each for each in found.status.conditions or () if (each.type, each.status) == (verdict.type, status)]
             since = shown[0].last_transition_time if shown else None
-            kept = self._since[found.key] = (found.uid, status, since or self._view.clock())
+            kept = self._since[key] = (found.uid, status, since or self._view.clock())
         return kept[2]
 
     async def _say(self, found: Service, told: Iterable[DomainEvent]) -> None:
@@ -161,12 +215,6 @@ class KubeServices:
             pending = isinstance(event, ServicePending)
             message = str(about["reason"]) if pending else f"{about['address']} of pool {about['pool']}"
             await self._view.events.say(SERVICES, found, event.what.removeprefix("Service"), message, warning=pending)
-
-
-def said(found: Service) -> tuple[str, str, str] | None:
-    """Status, reason and message of our condition."""
-    mine = [each for each in found.status.conditions or () if each.type == CONDITION]
-    return (mine[0].status, mine[0].reason, mine[0].message) if mine else None
 
 
 def asked_of(found: Service) -> Asked:
@@ -185,6 +233,14 @@ def asked_of(found: Service) -> Asked:
     )
 
 
-def shown_of(found: Service) -> Shown:
+def shown_of(found: Service, endpoints: tuple[str, ...] | None = ()) -> Shown:
     """What deciding wants to know of it."""
-    return Shown(found.namespace, found.name, found.uid, found.labels, asked_of(found))
+    return Shown(found.namespace, found.name, found.uid, found.labels, asked_of(found), endpoints)
+
+
+def serving(slices: Iterable[EndpointSlice]) -> tuple[str, ...]:
+    """Nodes with a ready endpoint; where there is none, with one that ends and serves on, as kube-proxy has it (KEP-1669)."""
+    found = [each for one in slices for each in one.endpoints or () if each.node_name]
+    ready = [each for each in found if each.conditions.ready is not False]
+    ending = [each for each in found if each.conditions.serving is not False and each.conditions.terminating]
+    return tuple(sorted({each.node_name for each in ready or ending if each.node_name}))

@@ -49,12 +49,12 @@ class View:
         still = [msgspec.structs.replace(each, generation=0) for each in self.blocks.get(node_id, ())]
         return hashlib.sha256(self.digest + msgspec.json.encode([still, self.looks.get(node_id, 0)])).hexdigest()[:32]
 
-    def document(self, node_id: int) -> wire.Desired:
+    def document(self, node_id: int, announcements: Sequence[wire.Announce] = ()) -> wire.Desired:
         """Raises NotFound for a node that is not there, or is gone."""
         if node_id not in self.names:
             raise NotFound("node", f"{self.cluster}/{node_id}")
         return wire.Desired(
-            version=self.version(node_id),
+            version=self.version(node_id) + told_version(announcements),
             node=self.names[node_id],
             cluster=self.cluster,
             networks=self.networks,
@@ -62,7 +62,13 @@ class View:
             routes=[route for holder, route in self.routes if holder != node_id],
             cluster_has_api=self.has_api,
             looks=self.looks.get(node_id, 0),
+            announcements=list(announcements),
         )
+
+
+def told_version(announcements: Sequence[wire.Announce]) -> str:
+    """The end of a document's version: it changes with what the node is to announce, and with nothing else."""
+    return f".{hashlib.sha256(msgspec.json.encode(announcements)).hexdigest()[:16]}" if announcements else ""
 
 
 async def of_node(tx: Tx, node_id: int) -> wire.Desired:
@@ -178,6 +184,11 @@ class Views:
         self._database = database
         self._clock = clock
         self._looks: dict[ClusterName, _Looks] = {}
+        self._last: dict[ClusterName, View] = {}
+
+    def last(self, cluster: ClusterName) -> View | None:
+        """The newest there is, however old; None before the first."""
+        return self._last.get(cluster)
 
     async def get(self, cluster: ClusterName) -> View:
         """A view that was begun after this call was made. Raises NotFound, DatabaseUnavailable."""
@@ -194,7 +205,8 @@ class Views:
             began = self._clock()
             try:
                 async with self._database.read() as tx:
-                    return await view(tx, cluster)
+                    found = self._last[cluster] = await view(tx, cluster)
+                    return found
             finally:
                 now = self._clock()
                 looks.not_before = now + min(_LONGEST_PAUSE, (now - began) * _IDLE_SHARE)

@@ -16,7 +16,9 @@ from fabricmgr.domain.selectors import decide, families_of
 from fabricmgr.domain.service import SHARING, Asked, Wish, wish
 from fabricmgr.problems import sentence
 from fabricmgr.services import explain
-from fabricmgr.store import asked, cluster_rows, service_rows
+from fabricmgr.services.service_leaving import AGAIN, Leaving, release
+from fabricmgr.store import announce_rows, asked, cluster_rows, service_rows
+from fabricmgr.store.announce_rows import Announcement
 from fabricmgr.store.asked import Choice
 from fabricmgr.store.places import PoolPlace
 from fabricmgr.store.service_rows import Holding, ServiceRow
@@ -28,22 +30,29 @@ PLACES = range(3)  # keys of one name: a new address is held beside the old one 
 
 @dataclass(frozen=True)
 class Shown:
-    """A Service as the API server shows it."""
+    """A Service as the API server shows it. endpoints: Nodes that have a ready one, where that counts; None: they are not known yet."""
 
     namespace: str
     name: str
     uid: str
     labels: Mapping[str, str]
     asked: Asked
+    endpoints: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What a Service has now. reason: why it has not what it wants; empty where it has. told: what is new."""
+    """What a Service has now. reason: why it has not what it wants; empty where it has. told: what is new.
+
+    again: seconds until another look is worth it. replaces: once its status shows these, the address it had is to fall silent (`leave`).
+    announced: what becomes of the addresses that it has."""
 
     addresses: tuple[Address, ...]
     reason: str
     told: tuple[DomainEvent, ...] = ()
+    again: float | None = None
+    replaces: bool = False
+    announced: tuple[Announcement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,25 +66,32 @@ class _Desk:
 
 @dataclass(frozen=True)
 class ServiceView:
-    """A Service for people."""
+    """A Service for people. announced: what becomes of its addresses."""
 
     row: ServiceRow
     held: tuple[Holding, ...]
+    announced: Mapping[Address, Announcement]
 
 
 async def every(tx: Tx, cluster: ClusterName, namespace: str = "") -> list[ServiceView]:
     """Those that want addresses of ours, by namespace and name. Raises NotFound (cluster)."""
     found = await cluster_rows.get(tx, cluster)
-    rows = await service_rows.every(tx, found.id, namespace)
-    return [ServiceView(each, tuple(await service_rows.holding(tx, each.owner))) for each in rows]
+    return [await _view(tx, found.id, each) for each in await service_rows.every(tx, found.id, namespace)]
 
 
 async def get(tx: Tx, cluster: ClusterName, namespace: str, name: str) -> ServiceView:
     """Raises NotFound."""
-    row = await service_rows.find(tx, (await cluster_rows.get(tx, cluster)).id, namespace, name)
+    found = await cluster_rows.get(tx, cluster)
+    row = await service_rows.find(tx, found.id, namespace, name)
     if row is None:
         raise NotFound("Service", f"{namespace}/{name}")
-    return ServiceView(row, tuple(await service_rows.holding(tx, row.owner)))
+    return await _view(tx, found.id, row)
+
+
+async def _view(tx: Tx, cluster_id: int, row: ServiceRow) -> ServiceView:
+    held = await service_rows.holding(tx, row.owner)
+    shown = await announce_rows.shown(tx, cluster_id, [each.address for each in held])
+    return ServiceView(row, tuple(held), {each.address: each for each in shown})
 
 
 async def settle(tx: Tx, cluster_id: int, cluster: ClusterName, shown: Shown, now: datetime) -> Settled:
@@ -83,6 +99,19 @@ async def settle(tx: Tx, cluster_id: int, cluster: ClusterName, shown: Shown, no
     await service_rows.lock(tx, cluster_id)
     desk = _Desk(tx, cluster_id, cluster, shown, now)
     before = await service_rows.find(tx, cluster_id, shown.namespace, shown.name) or ServiceRow(shown.namespace, shown.name, shown.uid)
+    leaving = Leaving(tx, cluster_id, cluster, now)
+    if before.former is not None and (stays := await leaving.moving(before)) is not None:
+        held = await service_rows.holding(tx, before.former if stays.shows_former else before.owner)
+        addresses = tuple(each.address for each in held)
+        return Settled(addresses, "", again=AGAIN, replaces=stays.ready, announced=await announce_rows.shown(tx, cluster_id, addresses))
+    told = await leaving.left(before)
+    settled = await _settled(desk, before if before.former is None else replace(before, former=None, state="assigned"))
+    announced = await announce_rows.shown(tx, cluster_id, settled.addresses)
+    return replace(settled, told=(*told, *settled.told), announced=announced)
+
+
+async def _settled(desk: _Desk, before: ServiceRow) -> Settled:
+    tx, shown = desk.tx, desk.shown
     held = await service_rows.holding(tx, before.owner)
     if before.owner is not None and not held:
         before = replace(before, owner=None)  # an administrator ended the allocation
@@ -95,30 +124,10 @@ async def settle(tx: Tx, cluster_id: int, cluster: ClusterName, shown: Shown, no
     return await _assigned(desk, wanted, before, held, owner)
 
 
-async def withdraw(tx: Tx, cluster_id: int, cluster: ClusterName, namespace: str, name: str, now: datetime) -> Sequence[DomainEvent]:
-    """It wants none any more: what it alone used rests from now. Once is enough; again changes nothing."""
-    await service_rows.lock(tx, cluster_id)
-    row = await service_rows.find(tx, cluster_id, namespace, name)
-    if row is None:
-        return ()
-    held = await service_rows.holding(tx, row.owner)
-    await service_rows.delete(tx, cluster_id, namespace, name)
-    await _release(tx, row.owner, now)
-    told = [ServiceAddressWithdrawn(cluster, namespace, name, str(each.address), each.pool) for each in held]
-    for event in told:
-        tx.emit(event)
-    return told
-
-
-async def _release(tx: Tx, owner: UUID | None, now: datetime) -> None:
-    if owner is not None and not await service_rows.is_used(tx, owner):
-        await service_rows.release(tx, owner, "Services", now)
-
-
 async def _refused(desk: _Desk, before: ServiceRow, held: Sequence[Holding], reason: str) -> Settled:
     told: tuple[DomainEvent, ...] = ()
     shown = desk.shown
-    if reason != before.reason or shown.uid != before.uid:
+    if reason != before.reason or shown.uid != before.uid or before.state == "withdrawing":
         told = (ServicePending(desk.cluster, shown.namespace, shown.name, reason),)
         desk.tx.emit(told[0])
         row = replace(before, uid=shown.uid, reason=reason, state="assigned" if held else "pending")
@@ -127,23 +136,35 @@ async def _refused(desk: _Desk, before: ServiceRow, held: Sequence[Holding], rea
 
 
 async def _assigned(desk: _Desk, wanted: Wish, before: ServiceRow, held: Sequence[Holding], owner: UUID) -> Settled:
-    shown, has = desk.shown, await service_rows.holding(desk.tx, owner)
+    tx, has = desk.tx, await service_rows.holding(desk.tx, owner)
+    names = (desk.cluster, desk.shown.namespace, desk.shown.name)
+    row = _row(desk, wanted, before, owner)
+    moves = False
+    if owner != before.owner and before.owner is not None:
+        moves = await Leaving(tx, desk.cluster_id, desk.cluster, desk.now).must_fall_silent(names[1:], before.owner)
+        row = replace(row, state="moving", former=before.owner) if moves else row
+    if row != before:
+        await service_rows.put(tx, desk.cluster_id, row)
+        await announce_rows.wake(tx)
+    await announce_rows.announce(tx, desk.cluster_id, [each.address for each in has])
+    if owner != before.owner and not moves:
+        await release(tx, before.owner, desk.now)
+    new = [ServiceAddressAssigned(*names, str(each.address), each.pool) for each in has if each not in held]
+    old = [ServiceAddressWithdrawn(*names, str(each.address), each.pool) for each in held if each not in has and not moves]
+    for event in (*new, *old):
+        tx.emit(event)
+    shows = held if moves else has
+    return Settled(tuple(each.address for each in shows), "", (*new, *old), again=AGAIN if moves else None)
+
+
+def _row(desk: _Desk, wanted: Wish, before: ServiceRow, owner: UUID) -> ServiceRow:
+    shown = desk.shown
     said = {"families": list(wanted.families), "addresses": [str(each) for each in wanted.addresses]}
     said |= {"pool": wanted.pool, "traffic": wanted.traffic}
     since = before.assigned_at if owner == before.owner and before.assigned_at else desk.now
-    row = ServiceRow(
-        shown.namespace, shown.name, shown.uid, owner, wanted.sharing_key, wanted.ports, "assigned", "", said, since
-    )  # fmt: skip
-    if row != before:
-        await service_rows.put(desk.tx, desk.cluster_id, row)
-    if owner != before.owner:
-        await _release(desk.tx, before.owner, desk.now)
-    names = (desk.cluster, shown.namespace, shown.name)
-    new = [ServiceAddressAssigned(*names, str(each.address), each.pool) for each in has if each not in held]
-    old = [ServiceAddressWithdrawn(*names, str(each.address), each.pool) for each in held if each not in has]
-    for event in (*new, *old):
-        desk.tx.emit(event)
-    return Settled(tuple(each.address for each in has), "", (*new, *old))
+    endpoints = before.endpoints if shown.endpoints is None else shown.endpoints
+    names = (shown.namespace, shown.name, shown.uid)
+    return ServiceRow(*names, owner, wanted.sharing_key, wanted.ports, "assigned", "", said, since, endpoints)
 
 
 async def _owner(desk: _Desk, wanted: Wish, before: ServiceRow, held: Sequence[Holding]) -> UUID:

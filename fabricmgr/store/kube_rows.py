@@ -8,7 +8,7 @@ from sqlalchemy import DateTime, Integer, Row, Text, TextClause, bindparam, sele
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from fabricmgr.domain.kube import KubeNamespace, KubeNode, KubePod
-from fabricmgr.store.tables import announcement, kube_namespace, kube_node, kube_pod, service, workload
+from fabricmgr.store.tables import announcement, kube_namespace, kube_node, kube_pod, service, voice, workload
 from fabricmgr.store.tx import Tx
 
 _NODE = {"uid": "text", "system_uuid": "text", "labels": "jsonb", "addresses": "inet[]", "ready": "boolean", "provider_id": "text"}
@@ -156,7 +156,7 @@ async def has_services(tx: Tx, cluster_id: int) -> bool:
 
 async def forget_all(tx: Tx, cluster_id: int) -> None:
     """All that its API server showed."""
-    for table in (kube_node, kube_namespace, kube_pod, workload, service, announcement):
+    for table in (kube_node, kube_namespace, kube_pod, workload, service, announcement, voice):
         await tx.change(table.delete().where(table.c.cluster_id == cluster_id))
 
 

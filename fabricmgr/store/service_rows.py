@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Row, Select, bindparam, select, text
+from sqlalchemy import ARRAY, Row, Select, bindparam, or_, select, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -17,7 +17,10 @@ from fabricmgr.store.tx import Tx
 
 @dataclass(frozen=True)
 class ServiceRow:
-    """owner: of the allocation; several Services that share an address have the same. ports: such as TCP/80."""
+    """owner: of the allocation; several Services that share an address have the same. ports: such as TCP/80.
+
+    state: pending, assigned, withdrawing; moving: it has another address (owner) than its status shows, which is that of `former`;
+    leaving: `former` is to fall silent. endpoints: Nodes that have a ready one, where its traffic policy is Local."""
 
     namespace: str
     name: str
@@ -29,6 +32,8 @@ class ServiceRow:
     reason: str = ""
     wanted: Mapping[str, Any] = field(default_factory=dict)
     assigned_at: datetime | None = None
+    endpoints: tuple[str, ...] = ()
+    former: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,20 @@ async def sharing(tx: Tx, cluster_id: int, namespace: str, key: str) -> list[Ser
 
 
 async def is_used(tx: Tx, owner: UUID) -> bool:
-    return await tx.first(select(service.c.name).where(service.c.owner == owner).limit(1)) is not None
+    """Whether a Service has it, or had it and its address is not silent yet."""
+    wanted = or_(service.c.owner == owner, service.c.former == owner)
+    return await tx.first(select(service.c.name).where(wanted).limit(1)) is not None
+
+
+async def is_wanted(tx: Tx, cluster_id: int, owner: UUID, but: tuple[str, str]) -> bool:
+    """Whether another Service than the one named has it and keeps it."""
+    others = or_(service.c.namespace != but[0], service.c.name != but[1])
+    wanted = (service.c.cluster_id == cluster_id, service.c.owner == owner, service.c.state != "withdrawing", others)
+    return await tx.first(select(service.c.name).where(*wanted).limit(1)) is not None
 
 
 async def put(tx: Tx, cluster_id: int, row: ServiceRow) -> None:
-    values = vars(row) | {"ports": list(row.ports), "wanted": dict(row.wanted)}
+    values = vars(row) | {"ports": list(row.ports), "wanted": dict(row.wanted), "endpoints": list(row.endpoints)}
     statement = upsert(service).values(cluster_id=cluster_id, **values)
     grown = values | {"version": service.c.version + 1}
     await tx.change(statement.on_conflict_do_update(index_elements=["cluster_id", "namespace", "name"], set_=grown))
@@ -125,4 +139,6 @@ def _read(row: Row[Any]) -> ServiceRow:
         row.reason,
         row.wanted,
         row.assigned_at,
+        tuple(row.endpoints),
+        row.former,
     )

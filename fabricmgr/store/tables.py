@@ -621,12 +621,15 @@ service = Table(
     Column("owner", UUID),
     _text("sharing_key", default=""),
     _json("ports", "[]"),
-    _text("state", _one_of("state", "pending", "assigned", "withdrawing"), default="pending"),
+    _text("state", _one_of("state", "pending", "assigned", "moving", "leaving", "withdrawing"), default="pending"),
     _text("reason", default=""),
     _json("wanted"),
     _time("assigned_at", nullable=True),
+    Column("endpoints", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("former", UUID),
     _version(),
     Index(None, "owner", postgresql_where=text("owner is not null")),
+    Index(None, "former", postgresql_where=text("former is not null")),
 )
 announcement = Table(
     "announcement",
@@ -636,8 +639,30 @@ announcement = Table(
     Column("node_id", Integer, ForeignKey("node.id", ondelete="SET NULL")),
     Column("term", BigInteger, nullable=False, server_default=text("0")),
     _time("since"),
-    _time("beat_at", nullable=True),
     _text("state", _one_of("state", "unassigned", "probing", "speaking"), default="unassigned"),
     _text("conflict", default=""),
+    Column("successor_id", Integer, ForeignKey("node.id", ondelete="SET NULL")),
+    _text("reason", default=""),
     Index(None, "node_id", postgresql_where=text("node_id is not null")),
+    Index(None, "successor_id", postgresql_where=text("successor_id is not null")),
+)
+announcer = Table(
+    "announcer",
+    METADATA,
+    Column("node_id", Integer, ForeignKey("node.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    _time("beat_at"),
+    postgresql_with={"fillfactor": "50"},
+)
+voice = Table(
+    "voice",
+    METADATA,
+    _of_cluster(),
+    Column("address", INET, primary_key=True),
+    Column("node_id", Integer, ForeignKey("node.id", ondelete="CASCADE"), primary_key=True, autoincrement=False, index=True),
+    Column("term", BigInteger, nullable=False),
+    _text("stage", _one_of("stage", "told", "probing", "speaking", "silent")),
+    _text("conflict", default=""),
+    _text("reason", default=""),
+    _time("told_at"),
+    _time("failed_at", nullable=True),
 )

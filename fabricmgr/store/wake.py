@@ -5,6 +5,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 OUTBOX_CHANNEL = "fabricmgr_outbox"  # events wait for their positions
 EVENT_CHANNEL = "fabricmgr_event"  # events were positioned; the payload is the newest position
+VOICE_CHANNEL = "fabricmgr_voice"  # something that decides who announces an address has changed
+ANNOUNCE_CHANNEL = "fabricmgr_announce"  # other nodes are to announce addresses
 
 # One statement, so that a change's events get neighbouring ids in their order, and the outbox is woken when they are committed.
 OUTBOX_STATEMENT = text(
@@ -22,3 +24,7 @@ OUTBOX_STATEMENT = text(
 
 # A change that waiting agents must see, though it is no event.
 WAKE_STATEMENT = text(f"select pg_notify('{OUTBOX_CHANNEL}', '')")
+
+# What the elections of announcers look at has changed; and what they decided.
+VOICE_STATEMENT = text(f"select pg_notify('{VOICE_CHANNEL}', '')")
+ANNOUNCE_STATEMENT = text(f"select pg_notify('{ANNOUNCE_CHANNEL}', '')")

@@ -130,6 +130,7 @@ TABLE: Mapping[tuple[str, str], Requirement] = {
     ("POST", "/v1/nodes/self/hello"): NODE,
     ("POST", "/v1/nodes/self/reports"): NODE,
     ("POST", "/v1/nodes/self/blocks"): NODE,
+    ("POST", "/v1/nodes/self/announcing"): NODE,
     ("GET", "/v1/nodes/self/desired"): NODE,
     ("PUT", "/v1/attachments/{network}/{container}/{ifname}"): NODE,
     ("DELETE", "/v1/attachments/{network}/{container}/{ifname}"): NODE,

@@ -102,6 +102,7 @@ POST /v1/nodes/self/certificate: node
 POST /v1/nodes/self/hello: node
 POST /v1/nodes/self/reports: node
 POST /v1/nodes/self/blocks: node
+POST /v1/nodes/self/announcing: node
 GET /v1/nodes/self/desired: node
 PUT /v1/attachments/{{network}}/{{container}}/{{ifname}}: node
 DELETE /v1/attachments/{{network}}/{{container}}/{{ifname}}: node

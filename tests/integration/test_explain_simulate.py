@@ -15,6 +15,7 @@ from fabricmgr.domain.selectors import Selectors
 from fabricmgr.domain.service import CLASS, Asked
 from fabricmgr.services import explain, peers, service_addresses, simulate
 from fabricmgr.services.service_addresses import Settled, Shown
+from fabricmgr.services.service_leaving import Leaving
 from fabricmgr.services.simulate import Simulated
 from tests.integration.test_kube_attach import ALLOWED, Cluster, cluster, pod
 
@@ -144,9 +145,7 @@ async def settled(here: Cluster, found: ServiceAsked) -> Settled:
 
 
 async def withdrawn(here: Cluster, name: str) -> None:
-    await here.here.database.run(
-        lambda tx: service_addresses.withdraw(tx, here.id, DEFAULT_CLUSTER, "shop", name, here.here.clock()),
-    )
+    await here.here.database.run(lambda tx: Leaving(tx, here.id, DEFAULT_CLUSTER, here.here.clock()).withdraw("shop", name))
 
 
 async def test_what_services_are_said_to_take_and_to_be_refused_for_comes_true(database_url: str) -> None:

@@ -11,6 +11,7 @@ from fabricmgr.domain.names import DEFAULT_CLUSTER
 from fabricmgr.domain.service import Asked
 from fabricmgr.services import service_addresses
 from fabricmgr.services.service_addresses import Settled, Shown
+from fabricmgr.services.service_leaving import Leaving
 from tests.support.writing import Site, site
 
 pytestmark = pytest.mark.anyio
@@ -34,10 +35,9 @@ class Services:
         return str(found.addresses[0])
 
     async def withdraw(self, name: str) -> list[str]:
-        told = await self.here.database.run(
-            lambda tx: service_addresses.withdraw(tx, self.id, DEFAULT_CLUSTER, "shop", name, self.here.clock())
-        )
-        return [each.what for each in told]
+        withdrawn = await self.here.database.run(lambda tx: Leaving(tx, self.id, DEFAULT_CLUSTER, self.here.clock()).withdraw("shop", name))
+        assert not withdrawn.waits
+        return [each.what for each in withdrawn.told]
 
     async def held(self) -> int:
         return int(await self.here.sql.fetchval("select count(*) from allocation"))
