@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
 from bench.figures import paired_ratio, percentile, table
+from fabricmgr.app.worker import loop_factory
 from fabricmgr.store import connect, migrate, pgbin
 from fabricmgr.store.connect import Connection
 from fabricmgr.store.embedded import EmbeddedPostgres
@@ -33,6 +34,7 @@ from fabricmgr.store.lanes import Lane
 from fabricmgr.store.pgbin import environment
 from fabricmgr.store.repeat import Caller
 from fabricmgr.store.writer_allocate import Allocating, Taken, Want
+from fabricmgr.web.protocol import loop_name
 
 CALLERS = 64
 WARM = 15.0  # seconds
@@ -90,10 +92,10 @@ def now() -> datetime:
 class Ours:
     """Callers of one lane of the writer."""
 
-    def __init__(self, pool: connect.Pool, pools: tuple[int | None, int | None], callers: int, function: str = "allocate_batch_1") -> None:
+    def __init__(self, pool: connect.Pool, pools: tuple[int | None, int | None], callers: int, function: str = "allocate_batch_2") -> None:
         self._callers = callers
         allocating = Allocating(Caller(pool, random.random), pools, now, function)
-        self._lane = Lane[Want, Taken]("bench", allocating.send, lambda want: want.owner)
+        self._lane = Lane[Want, Taken]("bench", allocating.send, lambda want: want.owner.int)
 
     async def __call__(self, seconds: float) -> Measured:
         latencies: list[float] = []
@@ -140,10 +142,11 @@ class Pgbench:
 
 async def make_bare(sql: Connection) -> str:
     """The writer's function without history, events and wake: what group commit and blocks alone would give."""
-    text = str(await sql.fetchval("select pg_get_functiondef('allocate_batch_1'::regproc)"))
-    bare = re.sub(r", half as \(.*?\n  select array_agg\(place\)", "\n  select array_agg(place)", text, flags=re.DOTALL)
-    bare = bare.replace("perform pg_notify('fabricmgr_outbox', '');", "null;").replace("allocate_batch_1", "allocate_bare")
-    if "insert into history" in bare or "pg_notify" in bare:
+    text = str(await sql.fetchval("select pg_get_functiondef('allocate_batch_2'::regproc)"))
+    bare = re.sub(r"  insert into history \(.*?pg_notify.*?end if;\n", "", text, flags=re.DOTALL).replace(
+        "allocate_batch_2", "allocate_bare"
+    )
+    if bare.count("insert into") != 1 or "pg_notify" in bare:
         raise SystemExit("the writer's function changed: the bare one cannot be cut out of it")
     await sql.execute(bare)
     return "allocate_bare"
@@ -218,7 +221,7 @@ async def run(server: EmbeddedPostgres, folder: Path, arguments: argparse.Namesp
     sql = await connect.connect(server.url, "bench", connect.MIGRATION)
     pool = await connect.create_pool(server.url, "bench", size=4)
     await sql.execute(SITE + PEER)
-    print(await conditions(sql))
+    print(f"{await conditions(sql)}; event loop {loop_name()}")
     figures: dict[str, float] = {}
     if not arguments.only_growth:
         figures |= await against_pgbench(pool, sql, server.pid or 0, folder, arguments)
@@ -299,7 +302,8 @@ def main() -> None:
         server.start()
         try:
             server.wait_ready()
-            figures = asyncio.run(run(server, Path(name), arguments))
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                figures = runner.run(run(server, Path(name), arguments))
         finally:
             server.stop()
     if arguments.json:

@@ -150,8 +150,8 @@ async def run(server: EmbeddedPostgres, folder: Path, arguments: argparse.Namesp
     certificate = self_signed(folder)
     with (
         layered(server.url, bare, None) as one,
-        layered(server.url, "allocate_batch_1", None) as two,
-        layered(server.url, "allocate_batch_1", certificate) as three,
+        layered(server.url, "allocate_batch_2", None) as two,
+        layered(server.url, "allocate_batch_2", certificate) as three,
         whole(server.url, folder) as (four, token),
     ):
         await measure(sql, server, folder, arguments, [one, two, three, four], token)

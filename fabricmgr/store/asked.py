@@ -89,10 +89,11 @@ async def assign(tx: Tx, want: Want, choice: Choice, now: datetime) -> Taken:
 
 
 _ANY = text("""
-    select address4, generation4, address6, generation6 from allocate_batch_1(
-      :pool4, :pool6, :now, array[:owner], array[:kind], array[:cluster_id], array[null::int], array[null::text], array[null::text],
-      array[null::text], array[:name], array[null::text], array['{}'::jsonb], array[:actor], array[:label], array[null::text],
-      array[null::text])
+    select coalesce(addresses4[1], address4), coalesce(generations4[1], generation4), coalesce(addresses6[1], address6),
+      coalesce(generations6[1], generation6)
+    from allocate_batch_2(
+      :pool4, :pool6, :now, array[:owner], array[:kind], array[:cluster_id], null, null, null, null, array[:name], null,
+      array['{}'::jsonb], array[:actor], array[:label], null, null)
 """).bindparams(
     _NOW,
     bindparam("owner", type_=UUID),

@@ -49,7 +49,7 @@ class Writer:
         lane = self._lanes.get(pools)
         if lane is None:
             sender = Allocating(self._caller, pools, self._clock)
-            lane = self._lanes[pools] = Lane("allocate", sender.send, lambda each: each.owner)
+            lane = self._lanes[pools] = Lane("allocate", sender.send, lambda each: each.owner.int)
         return await lane.ask(want)
 
     async def release(self, end: End) -> Ended:

@@ -2,8 +2,9 @@
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import NamedTuple
 from uuid import UUID
 
@@ -88,7 +89,7 @@ MOST_CONFLICTS = 8
 class Allocating:
     """Sends the batches of one lane."""
 
-    def __init__(self, caller: Caller, pools: Pair, clock: Callable[[], datetime], function: str = "allocate_batch_1") -> None:
+    def __init__(self, caller: Caller, pools: Pair, clock: Callable[[], datetime], function: str = "allocate_batch_2") -> None:
         self._statement = f"select * from {function}{_ARGUMENTS}"
         self._caller = caller
         self._pools = pools
@@ -97,24 +98,32 @@ class Allocating:
     async def send(self, wants: Sequence[Want]) -> list[Taken | Exception]:
         """One call for all, and more for those that found nothing while others had addresses in their hands for that moment."""
         answers = await self._round(wants)
-        short = [want for want in wants if want.owner not in answers]
         exhausted: FabricError = OwnerKeyClash("")
         for _ in range(TRIES):
+            short = [place for place, answer in enumerate(answers) if answer is None]
             if not short:
                 break
-            await self._make_room(short)
-            answers |= await self._round(short)
-            short = [want for want in short if want.owner not in answers]
-            exhausted, sure = await self._exhausted() if short else (exhausted, True)
+            again = [wants[place] for place in short]
+            await self._make_room(again)
+            for place, answer in zip(short, await self._round(again), strict=True):
+                answers[place] = answer
+            exhausted, sure = await self._exhausted() if None in answers else (exhausted, True)
             if sure:
                 break
-        return [answers.get(want.owner, exhausted) for want in wants]
+        return [exhausted if answer is None else answer for answer in answers]
 
-    async def _round(self, wants: Sequence[Want]) -> dict[UUID, Taken | Exception]:
-        by_owner = {want.owner: want for want in wants}
-        rows = await self._call(sorted(wants, key=lambda want: want.owner.int))
-        read = ((row["owner"], _read(by_owner[row["owner"]], row)) for row in rows)
-        return {owner: answer for owner, answer in read if answer is not None}
+    async def _round(self, wants: Sequence[Want]) -> list[Taken | Exception | None]:
+        """An answer for each, in their order. None: there was none."""
+        numbers = [want.owner.int for want in wants]
+        order = sorted(range(len(wants)), key=numbers.__getitem__)
+        answers: list[Taken | Exception | None] = [None] * len(wants)
+        for row in await self._call([wants[place] for place in order]):
+            if row["owner"] is None:
+                _hand_out(wants, answers, order, row)
+            else:
+                place = numbers.index(row["owner"].int)
+                answers[place] = _read(wants[place], row)
+        return answers
 
     async def _call(self, wants: Sequence[Want]) -> list[Row]:
         arguments = _columns(wants)
@@ -164,19 +173,41 @@ _ORDER = (
 _PLACES = tuple(Want._fields.index(name) for name in _ORDER)
 
 
-def _columns(wants: Sequence[Want]) -> list[list[object] | None]:
-    """As the function of the database takes them. A column that is empty for all costs nothing, neither here nor there."""
+def _columns(wants: Sequence[Want]) -> list[Sequence[object] | None]:
+    """As the function of the database takes them: a column that is alike for all costs next to nothing, neither here nor there."""
     columns = list(zip(*wants, strict=True))
-    return [list(columns[place]) if any(each is not None for each in columns[place]) else None for place in _PLACES]
+    return [_column(columns[place]) for place in _PLACES]
+
+
+def _column(values: tuple[object, ...]) -> Sequence[object] | None:
+    # The last one first: it tells most columns apart without a look at the others.
+    if values[0] != values[-1] or values.count(values[0]) < len(values):
+        return values
+    return None if values[0] is None else values[:1]
+
+
+def _hand_out(wants: Sequence[Want], answers: list[Taken | Exception | None], order: Sequence[int], row: Row) -> None:
+    """What was made, to whom it is for. order: of the batch as it was sent, as places in the one that was asked."""
+    places = order if row["places"] is None else [order[place - 1] for place in row["places"]]
+    made = list(map(Taken, _halves(row, "4"), _halves(row, "6"), repeat(True), row["earlies"] or repeat(False)))
+    for place, taken in zip(places, made, strict=True):
+        answers[place] = taken
+        if taken.early:
+            _tell_early(wants[place], taken)
+
+
+def _halves(row: Row, family: str) -> Iterable[Given | None]:
+    addresses = row["addresses" + family]
+    return repeat(None) if addresses is None else map(Given, addresses, row["generations" + family])
+
+
+def _tell_early(want: Want, taken: Taken) -> None:
+    REUSED_EARLY.inc()
+    log.warning("reused early", extra={"owner": want.label, "addresses": [str(each.address) for each in taken.addresses]})
 
 
 def _read(want: Want, row: Row) -> Taken | FabricError | None:
-    """None for what was released and still has a link: it is no answer."""
-    if row["early"]:
-        REUSED_EARLY.inc()
-        log.warning("reused early", extra={"owner": want.label, "address4": row["address4"], "address6": row["address6"]})
-    if row["made"]:
-        return Taken(_half(row, "4"), _half(row, "6"), True, row["early"])
+    """What an owner holds already. None for what was released and still has a link: it is no answer."""
     if row["kind"] == "barred":
         return NodeIsGone(want.node or "")
     if want.fields != (row["kind"], row["node_id"], row["network"], row["container_id"], row["ifname"], row["name"]):
