@@ -172,7 +172,7 @@ def bursts_of(contenders: Sequence[Contender], pods: int) -> str:
     return table(rows)
 
 
-def run(rounds: int, bursts: int, pods: int) -> str:
+def run(rounds: int, bursts: int, pods: int, seconds: float) -> str:
     with ExitStack() as stack:
         ours = stack.enter_context(contender("fabricmgr", Options(families=(4,))))
         theirs = stack.enter_context(contender("bridge, host-local", Options(families=(4,), reference=True)))
@@ -182,12 +182,20 @@ def run(rounds: int, bursts: int, pods: int) -> str:
             for each in chance.sample((ours, theirs), 2):
                 each.one(counts=number > 0)
         say(f"{rounds} single pods each")
-        for number in range(1, bursts + 1):
-            for each in chance.sample((ours, theirs), 2):
-                each.burst(pods)
-            say(f"burst {number} of {bursts}")
+        burst_after_burst(chance, (ours, theirs), bursts, pods, seconds)
         parts = [singles((theirs, ours)), *([bursts_of((theirs, ours), pods)] if bursts else [])]
         return "\n\n".join(parts)
+
+
+def burst_after_burst(chance: random.Random, contenders: Sequence[Contender], bursts: int, pods: int, seconds: float) -> None:
+    """Fewer, where another one would not end within so many seconds of the bench's beginning."""
+    for number in range(1, bursts + 1):
+        began = time.monotonic()
+        for each in chance.sample(contenders, len(contenders)):
+            each.burst(pods)
+        say(f"burst {number} of {bursts}")
+        if seconds and 2 * time.monotonic() - began - BEGAN > seconds:
+            return
 
 
 def interrupt(*_: object) -> None:
@@ -199,13 +207,14 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=20, help="of single pods (%(default)s)")
     parser.add_argument("--bursts", type=int, default=3, help="of many pods at once (%(default)s)")
     parser.add_argument("--pods", type=int, default=200, help="in a burst, on two nodes (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=0, help="at most, as far as bursts go; 0 for as long as it takes (the default)")
     given = parser.parse_args(words)
     if reason := kubernetes():
         print(f"A cluster can't run here: {reason}", file=sys.stderr)
         return 1
     # So that the clusters are removed.
     signal.signal(signal.SIGTERM, interrupt)
-    found = run(given.rounds, given.bursts, given.pods)
+    found = run(given.rounds, given.bursts, given.pods, given.minutes * 60)
     print(f"{platform.machine()}, Linux {platform.release()}, Kubernetes 1.37.2, two nodes each, IPv4\n\n{found}")
     return 0
 

@@ -136,7 +136,7 @@ def privilege_registry() -> str:
 
 
 OWN_REGISTRY = "FabricMgr"
-OWN_REGISTRY_FILE = "registries/FabricMgr.1.1.0.json"
+OWN_REGISTRY_FILE = "registries/FabricMgr.1.2.0.json"
 
 
 @cache

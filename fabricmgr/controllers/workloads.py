@@ -104,7 +104,7 @@ class Workloads:
         known = await workload_rows.keys(tx, self._view.cluster_id)
         for key in known - set(self._keys()):
             if key.kind in _KINDS and self._view.synced(_KINDS[key.kind]):
-                await workload_rows.delete(tx, self._view.cluster_id, key)
+                await workloads.forget(tx, self._view.cluster_id, self._place(key))
 
     def _keys(self) -> Iterable[Key]:
         return [Key(name, found.namespace, found.name) for name, kind in _KINDS.items() for found in self._view.copy(kind).store.values()]
@@ -127,7 +127,8 @@ class Workloads:
         seen = self.seen(key)
         if seen is None:
             if self._view.synced(_KINDS[key.kind]):
-                await self._view.database.run(lambda tx: workloads.forget(tx, self._view.cluster_id, self._place(key)))
+                gone = await self._view.database.run(lambda tx: workloads.forget(tx, self._view.cluster_id, self._place(key)))
+                await self._say(key, gone)
             return Outcome.done("gone")
         now = self._view.clock()
         observed = partial(workloads.observe, cluster_id=self._view.cluster_id, place=self._place(key), seen=seen, now=now)

@@ -609,6 +609,16 @@ class WorkloadUnschedulable(DomainEvent):
 
 
 @dataclass(frozen=True)
+class WorkloadDeleted(DomainEvent):
+    """It is no more; pods of it may be on their way out still."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
 class ServiceAddressAssigned(DomainEvent):
     """One for each family."""
 

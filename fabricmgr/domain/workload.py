@@ -17,6 +17,7 @@ from fabricmgr.domain.events import (
     WorkloadAvailable,
     WorkloadComplete,
     WorkloadDegraded,
+    WorkloadDeleted,
     WorkloadPaused,
     WorkloadProgressing,
     WorkloadStalled,
@@ -157,9 +158,11 @@ class Look:
 
 def look(place: Place, memory: Memory | None, seen: Seen, now: datetime, *, baseline: bool = False, settle: timedelta = SETTLE) -> Look:
     """What happened since the last look. baseline: it was there before anybody looked, so what it is then is no news."""
-    if memory is None or memory.uid != seen.uid:
-        memory = _as_found(seen, now) if baseline else Memory(seen.uid)
     told: list[DomainEvent] = []
+    if memory is None or memory.uid != seen.uid:
+        # Another one of the same name: the end of the first was not seen by itself.
+        told += [WorkloadDeleted(**vars(place))] if memory is not None else []
+        memory = _as_found(seen, now) if baseline else Memory(seen.uid)
     if seen.current:
         memory = _available(place, _rollout(place, memory, seen, told), seen, told, now, settle)
         if memory.rollout is Rollout.PROGRESSING and _through(seen):

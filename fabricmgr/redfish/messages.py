@@ -300,6 +300,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "WorkloadAvailable": (_workload("WorkloadAvailable", "{available}", "{wanted}"),),
     "WorkloadDegraded": (_workload("WorkloadDegraded", "{available}", "{wanted}", "{reason}"),),
     "WorkloadUnschedulable": (_workload("WorkloadUnschedulable", "{pods}", "{resource}", "{reason}"),),
+    "WorkloadDeleted": (_workload("WorkloadDeleted"),),
     "ServiceAddressAssigned": (_own("ServiceAddressAssigned", (*_SERVICE, "{address}", "{pool}"), _pool, "AddressPool"),),
     "ServicePending": (_own("ServicePending", (*_SERVICE, "{reason}"), _zone, "Zone"),),
     "ServiceAddressWithdrawn": (_own("ServiceAddressWithdrawn", (*_SERVICE, "{address}", "{pool}"), _pool, "AddressPool"),),

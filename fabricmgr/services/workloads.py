@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from fabricmgr.domain.events import DomainEvent
+from fabricmgr.domain.events import DomainEvent, WorkloadDeleted
 from fabricmgr.domain.workload import Memory, Place, Seen, look
 from fabricmgr.store import workload_rows
 from fabricmgr.store.tx import Tx
@@ -25,6 +25,12 @@ async def observe(
     return found.events, found.again
 
 
-async def forget(tx: Tx, cluster_id: int, place: Place) -> None:
-    """One that is gone: another of its name is another."""
-    await workload_rows.delete(tx, cluster_id, Key(place.kind, place.namespace, place.name))
+async def forget(tx: Tx, cluster_id: int, place: Place) -> Sequence[DomainEvent]:
+    """One that is gone: another of its name is another. Told once, and only of one that anything was remembered of."""
+    key = Key(place.kind, place.namespace, place.name)
+    if await workload_rows.find(tx, cluster_id, key) is None:
+        return ()
+    await workload_rows.delete(tx, cluster_id, key)
+    gone = WorkloadDeleted(**vars(place))
+    tx.emit(gone)
+    return (gone,)

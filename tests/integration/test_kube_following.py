@@ -176,7 +176,21 @@ async def test_a_deleted_workload_is_forgotten_and_its_namesake_begins_anew(data
             lab.source.drop(DEPLOYMENTS, "web", "shop")
             await until(lambda: forgotten(lab))
             lab.deploy(3)
-            await until(lambda: says(lab, ["WorkloadProgressing", "WorkloadAvailable", "WorkloadComplete"]))
+            await until(lambda: says(lab, ["WorkloadDeleted", "WorkloadProgressing", "WorkloadAvailable", "WorkloadComplete"]))
+
+
+async def test_a_workload_that_was_deleted_while_nobody_looked_is_told_once(database_url: str) -> None:
+    async with site(database_url) as lab:
+        lab.deploy(3)
+        async with lab.following(workloads, first=True) as view:
+            await view.settled.wait()
+        lab.source.drop(DEPLOYMENTS, "web", "shop")
+        for _ in range(2):
+            async with lab.following(workloads) as view:
+                await view.settled.wait()
+
+        assert await lab.told() == ["WorkloadDeleted"]
+        assert await forgotten(lab)
 
 
 async def forgotten(lab: Site) -> bool:

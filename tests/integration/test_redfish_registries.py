@@ -37,7 +37,7 @@ async def test_our_registry_is_served_and_dmtfs_are_pointed_to(database_url: str
         served = await client.get(own["Location"][0]["Uri"])
         base = (await client.get("/redfish/v1/Registries/Base")).json()
 
-    assert own["Registry"] == "FabricMgr.1.1"
+    assert own["Registry"] == "FabricMgr.1.2"
     assert served.json()["RegistryPrefix"] == "FabricMgr"
     assert base["Registry"] == "Base.1.22"
     assert base["Location"] == [{"Language": "en", "PublicationUri": "https://redfish.dmtf.org/registries/Base.1.22.1.json"}]

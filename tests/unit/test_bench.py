@@ -32,7 +32,7 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
 
 
 def heard(at: float, message: str, *args: str) -> Heard:
-    record: dict[str, Any] = {"EventTimestamp": "1970-01-01T00:00:10.5+00:00", "MessageId": f"FabricMgr.1.1.{message}", "MessageArgs": args}
+    record: dict[str, Any] = {"EventTimestamp": "1970-01-01T00:00:10.5+00:00", "MessageId": f"FabricMgr.1.2.{message}", "MessageArgs": args}
     return Heard(1, at, record)
 
 

@@ -80,8 +80,10 @@ def test_a_deployment_is_told_of_once_and_in_order(followed: Cluster) -> None:
         wait_for("it is available again", lambda: told(followed, before, **about).count("WorkloadAvailable") == 2, 20)
     finally:
         followed.delete("deployment", "told")
+    wait_for("its end is told", lambda: "WorkloadDeleted" in told(followed, before, **about), 20)
 
-    assert told(followed, before, **about) == ["WorkloadProgressing", "WorkloadAvailable", "WorkloadComplete", "WorkloadAvailable"]
+    scaled = ["WorkloadProgressing", "WorkloadAvailable", "WorkloadComplete", "WorkloadAvailable"]
+    assert told(followed, before, **about) == [*scaled, "WorkloadDeleted"]
 
 
 def test_pods_that_are_too_large_for_any_node_are_told_once_with_what_is_missing(followed: Cluster) -> None:
@@ -117,9 +119,10 @@ def test_a_manager_that_was_killed_tells_what_happened_meanwhile_and_repeats_not
         wait_for("the second rollout is told", lambda: told(followed, before, **about).count("WorkloadComplete") == 2, 40)
     finally:
         followed.delete("deployment", "through")
+    wait_for("its end is told", lambda: "WorkloadDeleted" in told(followed, before, **about), 20)
 
     first = ["WorkloadProgressing", "WorkloadAvailable", "WorkloadComplete"]
-    assert told(followed, before, **about) == [*first, "WorkloadProgressing", "WorkloadComplete"]
+    assert told(followed, before, **about) == [*first, "WorkloadProgressing", "WorkloadComplete", "WorkloadDeleted"]
 
 
 def test_a_node_without_addresses_is_tainted_and_stays_ready_until_there_are_some(followed: Cluster) -> None:

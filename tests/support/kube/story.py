@@ -188,7 +188,9 @@ class Story:
         wait_for("the manager holds nothing", lambda: not self.made.manager.allocations(), 20)
         wait_for("no row is left", lambda: not self.rows(), 20)
         self.holds("database: nothing is held, and nothing remembered of them but history", not self.rows())
-        self.holds("the Service's addresses were withdrawn", self.heard("ServiceAddressWithdrawn", f"{self.space}/{APP}") == 2)
+        named = f"{self.space}/{APP}"
+        self.holds("the subscriber heard that the Deployment was deleted", self.heard("WorkloadDeleted", "Deployment", named) == 1)
+        self.holds("and that the Service's addresses were withdrawn", self.heard("ServiceAddressWithdrawn", named) == 2)
 
     def remember(self) -> None:
         """Who had which address, and when"""

@@ -148,8 +148,8 @@ def test_what_was_there_before_anybody_looked_is_no_news_but_what_is_wrong_with_
     assert [event.what for event in look(PLACE, short.memory, replace(WHOLE, available=1), START + SETTLE).events] == ["WorkloadDegraded"]
 
 
-def test_a_namesake_is_another_workload() -> None:
-    assert run([(10, replace(WHOLE, uid="u2"))], settled())[0] == ["Progressing", "Available", "Complete"]
+def test_a_namesake_is_another_workload_and_the_end_of_the_first_is_told() -> None:
+    assert run([(10, replace(WHOLE, uid="u2"))], settled())[0] == ["Deleted", "Progressing", "Available", "Complete"]
 
 
 def test_pods_without_a_node_are_told_once_for_a_workload_and_reason() -> None:
