@@ -96,6 +96,7 @@ PROBLEMS: Mapping[type[e.FabricError], Problem] = {
         ("Address", "{address}", "{uri}"),
     ),
     e.AddressInTransition: Problem(503, "ResourceInUse", 11, _T, "address {address} lies in block {block}, which is {state}; try again"),
+    e.AddressOfFormer: Problem(503, "ResourceInUse", 11, _T, "address {address} of {place} is still with its former pod; try again"),
     e.AddressCooling: Problem(503, "ResourceInUse", 11, _T, "address {address} is cooling until {due:%Y-%m-%dT%H:%M:%S%z}"),
     e.AddressReserved: Problem(
         409,

@@ -147,7 +147,7 @@ async def change_cluster(call: Called, cluster: str, body: ClusterChange) -> Res
 @router.delete("/v1/clusters/{cluster}/api", status_code=204)
 async def forget_api(call: Called, cluster: str) -> Response:
     """Follow its API server no more, and forget how it was reached."""
-    await call.run(lambda tx: api_servers.forget(tx, cluster_name(cluster)))
+    await call.run(lambda tx: api_servers.forget(tx, cluster_name(cluster), call.now))
     return gone()
 
 

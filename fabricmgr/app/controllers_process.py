@@ -26,6 +26,7 @@ from fabricmgr.controllers.kube_occupied import KubeOccupied
 from fabricmgr.controllers.kube_pods import KubePods
 from fabricmgr.controllers.kube_rows import KubeRows
 from fabricmgr.controllers.kube_services import KubeServices
+from fabricmgr.controllers.kube_sticky import KubeSticky
 from fabricmgr.controllers.leader import Duty, Leader
 from fabricmgr.controllers.outbox import positioning
 from fabricmgr.controllers.workloads import Workloads
@@ -65,7 +66,7 @@ def _parts(settings: ManagerSettings) -> Parts:
     def made(view: ClusterView) -> list[Part]:
         rows = KubeRows(view)
         pods, nodes = KubePods(view, rows.whole), KubeNodes(view, settings.node_grace)
-        return [rows, Workloads(view), nodes, pods, KubeServices(view), KubeOccupied(view)]
+        return [rows, Workloads(view), nodes, pods, KubeServices(view), KubeOccupied(view), KubeSticky(view)]
 
     return made
 

@@ -219,6 +219,14 @@ class AddressInTransition(FabricError):
 
 
 @dataclass
+class AddressOfFormer(FabricError):
+    """The address of a StatefulSet's ordinal is still with the pod that had it before."""
+
+    address: str
+    place: str
+
+
+@dataclass
 class AddressCooling(FabricError):
     address: str
     due: datetime

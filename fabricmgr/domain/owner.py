@@ -50,6 +50,24 @@ class Direct:
         return f"{self.name} (pool {self.pool})"
 
 
+@dataclass(frozen=True)
+class SetPlace:
+    """A pod of a StatefulSet, whichever is there now: its address stays when its pod goes, and waits for the next one."""
+
+    cluster: ClusterName
+    namespace: str
+    name: str
+    ordinal: int
+    network: NetworkName
+
+    @property
+    def key(self) -> UUID:
+        return owner_key(OwnerKind.STATEFULSET, self.cluster, self.namespace, self.name, str(self.ordinal), self.network)
+
+    def __str__(self) -> str:
+        return f"StatefulSet {self.namespace}/{self.name} ordinal {self.ordinal} network {self.network}"
+
+
 Owner = Attachment | Direct
 
 

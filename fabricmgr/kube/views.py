@@ -227,6 +227,12 @@ class Strategy(Part, frozen=True):
     rolling_update: RollingUpdate | None = None
 
 
+class Ordinals(Part, frozen=True):
+    """Of a StatefulSet: with which number its pods begin."""
+
+    start: int = 0
+
+
 class WorkloadSpec(Part, frozen=True):
     """Of Deployment, ReplicaSet, StatefulSet. replicas: None where the author left it to an autoscaler; the server makes it 1."""
 
@@ -236,6 +242,7 @@ class WorkloadSpec(Part, frozen=True):
     template: PodTemplate = PodTemplate()
     progress_deadline_seconds: int | None = None
     strategy: Strategy = Strategy()
+    ordinals: Ordinals | None = None
 
     @property
     def max_unavailable(self) -> int | str | None:

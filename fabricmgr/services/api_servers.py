@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from fabricmgr.domain import ranges
@@ -15,9 +16,9 @@ from fabricmgr.kube.client import Client
 from fabricmgr.kube.kubeconfig import Access
 from fabricmgr.kube.transport import Dial
 from fabricmgr.kube.views import NODES, SERVICE_CIDRS
-from fabricmgr.services import selecting
+from fabricmgr.services import selecting, sticky
 from fabricmgr.services.cluster_apis import access, sealed_name
-from fabricmgr.store import api_rows, cluster_rows, kube_rows, range_rows
+from fabricmgr.store import api_rows, cluster_rows, kube_rows, range_rows, sticky_rows
 from fabricmgr.store.api_rows import ApiRow
 from fabricmgr.store.sealing import Sealer
 from fabricmgr.store.tx import Tx
@@ -130,12 +131,15 @@ async def put(tx: Tx, name: ClusterName, change: ApiChange, said: Surveyed, seal
     return await _get(tx, name)
 
 
-async def forget(tx: Tx, name: ClusterName) -> None:
-    """It is followed no more, and what it showed is forgotten; addresses stay as they are. Raises NotFound, InUse by Services."""
+async def forget(tx: Tx, name: ClusterName, now: datetime) -> None:
+    """It is followed no more, and what it showed is forgotten; addresses of pods stay as they are, those kept for pods that are away rest.
+
+    Raises NotFound, InUse by Services."""
     row = await _get(tx, name)
     if await kube_rows.has_services(tx, row.cluster_id):
         raise InUse("API server", row.server, "Services of it hold addresses: delete them, or give them another class, first")
     await api_rows.delete(tx, row.cluster_id)
+    await sticky.forget(tx, [each.place for each in await sticky_rows.every(tx, row.cluster_id)], now)
     await kube_rows.forget_all(tx, row.cluster_id)
     await cluster_rows.grow(tx, row.cluster_id)
     await selecting.refresh(tx, row.cluster_id)

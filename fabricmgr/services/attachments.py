@@ -13,9 +13,9 @@ from fabricmgr.domain.addresses import parse_address
 from fabricmgr.domain.errors import Invalid, PoolExhausted, PoolRefused
 from fabricmgr.domain.kube import ADDRESSES, KubeNamespace
 from fabricmgr.domain.names import container_id, interface_name, network_name
-from fabricmgr.domain.owner import Attachment
+from fabricmgr.domain.owner import Attachment, SetPlace
 from fabricmgr.domain.selectors import asks_manager
-from fabricmgr.services import kube_pods
+from fabricmgr.services import kube_pods, sticky
 from fabricmgr.services.kube_pods import Ask, Known, Who
 from fabricmgr.store import asked, kube_rows
 from fabricmgr.store.asked import Choice
@@ -95,24 +95,36 @@ async def attach(
     `Desk.any` raises."""
     owner = _owner(node, network, container, ifname)
     place = await desk.places.network(node.cluster, owner.network)
-    choice = await _choice(desk, node, place, owner, request)
-    taken = await desk.any(_want(node, owner, place.cluster_id, request), choice, now)
+    choice, keeps = await _choice(desk, node, place, owner, request)
+    want = _want(node, owner, place.cluster_id, request)
+    taken = await (desk.any(want, choice, now) if keeps is None else _kept(desk, want, choice, keeps, now))
     wanted = [each for each in taken.addresses if each.address.version in choice.families]
     return wire.Attached(addresses=[_on_wire(each) for each in wanted], repeated=not taken.made)
 
 
-async def _choice(desk: Desk, node: NodePrincipal, place: NetworkPlace, owner: Attachment, request: wire.Attach) -> Choice:
-    """What is asked for, from the pools that this pod may have addresses of."""
+async def _kept(desk: Desk, want: Want, choice: Choice, keeps: SetPlace, now: datetime) -> Taken:
+    """Those of the pod before it at its place in a StatefulSet; else any, which are its successors' from now on."""
+    found = await desk.database.run(partial(sticky.again, want=want, choice=choice, place=keeps, now=now))
+    taken = found or await desk.any(want, choice, now)
+    await desk.database.run(partial(sticky.remember, want=want, place=keeps, taken=taken, now=now))
+    return taken
+
+
+async def _choice(
+    desk: Desk, node: NodePrincipal, place: NetworkPlace, owner: Attachment, request: wire.Attach
+) -> tuple[Choice, SetPlace | None]:
+    """What is asked for, from the pools that this pod may have addresses of; and the place in a StatefulSet that keeps its addresses."""
     where = f"network {owner.network}"
     if place.plain and not place.has_api:
-        return choose(request.families, request.asked, {family: place.of(family) for family in (4, 6)}, where)
+        return choose(request.families, request.asked, {family: place.of(family) for family in (4, 6)}, where), None
     who = await _who(desk, node, place, request)
     subject = who.subject()
     decision = place.decide(subject)
     if decision.refused:
         raise PoolRefused(f"pod {request.namespace}/{request.pod}", decision.refused)
     texts = request.asked or [text for text in who.addresses if not request.families or _version(text) in request.families]
-    return choose(request.families, texts, place.ordered(decision, subject.asked_pool), where)
+    choice = choose(request.families, texts, place.ordered(decision, subject.asked_pool), where)
+    return choice, sticky.place_of(node.cluster, owner.network, who)
 
 
 def _version(text: str) -> int:

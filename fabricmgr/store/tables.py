@@ -631,6 +631,20 @@ service = Table(
     Index(None, "owner", postgresql_where=text("owner is not null")),
     Index(None, "former", postgresql_where=text("former is not null")),
 )
+sticky = Table(
+    "sticky",
+    METADATA,
+    Column("place", UUID, primary_key=True),
+    Column("cluster_id", Integer, ForeignKey("cluster.id", ondelete="CASCADE"), nullable=False, index=True),
+    _text("namespace"),
+    _text("name"),
+    Column("ordinal", BigInteger, nullable=False),
+    _text("network"),
+    Column("address4", INET),
+    Column("address6", INET),
+    Column("owner", UUID, nullable=False),
+    CheckConstraint("num_nonnulls(address4, address6) > 0"),
+)
 announcement = Table(
     "announcement",
     METADATA,
