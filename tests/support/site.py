@@ -29,20 +29,21 @@ OWN_MACHINE_ID = 'mount --bind "$0" /etc/machine-id && exec "$@"'
 
 @dataclass
 class SiteManager:
-    """`fabricmgr serve`, asked with curl inside its namespace as its first administrator."""
+    """`fabricmgr serve`, asked with curl inside a namespace as its first administrator. address: where it listens."""
 
     ns: Namespace
     directory: Path
+    address: str = HERE
     process: Process = field(init=False)
 
     def __post_init__(self) -> None:
         self.data_dir = self.directory / "data"
-        words = [sys.executable, "-m", "fabricmgr", "serve", "--data-dir", str(self.data_dir), "--listen", f"{HERE}:{PORT}"]
+        words = [sys.executable, "-m", "fabricmgr", "serve", "--data-dir", str(self.data_dir), "--listen", f"{self.address}:{PORT}"]
         self.process = Process(self.ns.command(*words, "--log-format", "text"), self.directory / "manager.log")
 
     @property
     def url(self) -> str:
-        return f"https://{HERE}:{PORT}"
+        return f"https://{self.address}:{PORT}"
 
     @property
     def database(self) -> str:
@@ -79,8 +80,12 @@ class SiteManager:
     def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         """The answer of one call, which must succeed."""
         text, _, status = self._curl(method, path, json.dumps(body) if body is not None else "").rpartition(" ")
-        assert status.startswith("2"), f"{method} {path}: {status} {text}\n{self.process.log.read_text()[-2000:]}"
+        assert status.startswith("2"), f"{method} {path}: {status} {text}\n{self.last_words()}"
         return json.loads(text) if text else None
+
+    def last_words(self) -> str:
+        """The end of its log; nothing where somebody else started it."""
+        return self.process.log.read_text()[-2000:] if self.process.log.exists() else ""
 
     def make_pool(self, name: str, *prefixes: str, **more: object) -> None:
         """Addresses rest for two seconds unless told otherwise."""

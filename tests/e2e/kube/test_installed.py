@@ -12,6 +12,7 @@ from tests.support.kube.cluster import cluster as brought_up
 from tests.support.kube.options import NETWORK, PODS, Options
 from tests.support.netns import namespace
 from tests.support.node_agent import wait_for
+from tests.support.site import SiteManager
 
 pytestmark = [pytest.mark.manifests, pytest.mark.timeout(600)]
 
@@ -95,6 +96,10 @@ def recorded(cluster: Cluster) -> list[Json]:
     return [json.loads(line) for line in cluster.control.audit.read_text().rpartition("\n")[0].splitlines()]
 
 
+def refused(records: list[Json]) -> list[Json]:
+    return [each for each in records if each["responseStatus"]["code"] in (401, 403)]
+
+
 def used(records: list[Json]) -> set[Right]:
     return {(each["verb"], *what(each["objectRef"])) for each in records if "objectRef" in each}
 
@@ -116,7 +121,7 @@ def test_the_manager_uses_every_right_of_the_roles_and_no_other(installed: Clust
 
     assert used(records) == listed(installed)
     assert {each["requestURI"] for each in records if "objectRef" not in each} == FOR_ALL
-    assert [each for each in records if each["responseStatus"]["code"] in (401, 403)] == []
+    assert refused(records) == []
 
 
 def give_a_service_its_address_and_take_it_back(cluster: Cluster) -> None:
@@ -155,6 +160,29 @@ def ask_who_a_pod_is(cluster: Cluster) -> None:
         return wanted <= used(recorded(cluster))
 
     wait_for("the API server is asked who a pod is", asked, 30)
+
+
+# --- a manager in the cluster ---
+
+
+def test_a_manager_in_the_cluster_follows_it_with_its_own_service_account(installed: Cluster) -> None:
+    node = installed.node("node1")
+    before = len(recorded(installed))
+    installed.kubectl("label", "node", node.name, "fabricmgr.io/manager=true")
+    installed.kubectl("apply", "-k", str(manifests.part(installed, "manager")))
+    try:
+        installed.kubectl("rollout", "status", "deployment/fabricmgr-manager", "-n", manifests.SPACE, "--timeout=180s")
+        inside = SiteManager(installed.hub, node.own / "var/lib/fabricmgr", node.addresses[0])
+        inside.ask("POST", "/v1/clusters", {"name": "home", "in_cluster": True})
+        wait_for("it is followed", lambda: inside.ask("GET", "/v1/clusters/home")["api"]["state"] == "following", 30)
+        api = inside.ask("GET", "/v1/clusters/home")["api"]
+    finally:
+        installed.delete("deployment/fabricmgr-manager", "-n", manifests.SPACE)
+
+    # It has taken the cluster in: the agents here are the other manager's.
+    assert (api["server"], api["reason"]) == ("https://10.96.0.1:443", "no agent on node1, node2")
+    assert api["server_version"].startswith("v1.")
+    assert refused(recorded(installed)[before:]) == []
 
 
 # --- removal, after which nothing of ours is left ---

@@ -32,7 +32,7 @@ from tests.support.site import SiteManager
 ALONE = {
     "/etc": ("machine-id", "cni", "fabricmgr-test-node"),
     "/opt": ("cni", "containerd"),
-    "/var/lib": ("cni", "containerd", "fabricmgr-agent", "kubelet"),
+    "/var/lib": ("cni", "containerd", "fabricmgr", "fabricmgr-agent", "kubelet"),
 }
 WHOLE = ("/run", "/var/log")
 MARK = "etc/fabricmgr-test-node"
