@@ -6,6 +6,7 @@ from typing import Any
 
 from fabricmgr.domain import service
 from fabricmgr.domain.errors import Invalid, MissingField
+from fabricmgr.domain.kube import KubeNamespace
 
 MOST_OBJECTS = 1000
 MOST_REPLICAS = 1_000_000
@@ -44,25 +45,30 @@ Asked = PodsAsked | ServiceAsked
 
 @dataclass(frozen=True)
 class Manifest:
-    """passed: objects that ask for no address of ours, and why."""
+    """namespaces: those that it makes or changes. passed: objects that ask for no address of ours, and why."""
 
     asked: tuple[Asked, ...]
+    namespaces: tuple[KubeNamespace, ...]
     passed: tuple[str, ...]
 
 
 def read(documents: Iterable[object], namespace: str) -> Manifest:
     """namespace: of objects that name none. Raises Invalid and MissingField."""
     asked: list[Asked] = []
+    namespaces: list[KubeNamespace] = []
     passed: list[str] = []
     for place, document in enumerate(_flat(documents)):
         found = _read(_Object(document, f"document {place + 1}"), namespace)
         if isinstance(found, str):
             passed.append(found)
+        elif isinstance(found, KubeNamespace):
+            namespaces.append(found)
+            passed.append(f"Namespace {found.name}: its labels and annotations count for what is in it")
         else:
             asked.append(found)
     if not asked and not passed:
         raise MissingField("manifest", "at least one object")
-    return Manifest(tuple(asked), tuple(passed))
+    return Manifest(tuple(asked), tuple(namespaces), tuple(passed))
 
 
 def _flat(documents: Iterable[object]) -> list[object]:
@@ -113,7 +119,7 @@ class _Object:
         return list(found)
 
 
-def _read(found: _Object, namespace: str) -> Asked | str:
+def _read(found: _Object, namespace: str) -> Asked | KubeNamespace | str:
     kind, name = found.at("kind", str, ""), found.at("metadata.name", str, "")
     if not kind:
         raise MissingField(f"{found.where}: kind", "the kind of the object")
@@ -124,6 +130,8 @@ def _read(found: _Object, namespace: str) -> Asked | str:
     named = _Object(found.value, f"{kind} {shown}")
     if kind == "Service":
         return _service(named, name, space)
+    if kind == "Namespace":
+        return KubeNamespace(shown, "", named.texts("metadata.labels"), named.texts("metadata.annotations"))
     if kind in _WITH_TEMPLATE or kind in ("DaemonSet", "Pod"):
         return _pods(named, kind, name, space)
     return f"{kind} {shown}: it asks for no address"

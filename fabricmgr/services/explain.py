@@ -99,9 +99,14 @@ async def service_subject(
     tx: Tx, cluster: ClusterName, namespace: str, labels: Mapping[str, str], annotations: Mapping[str, str]
 ) -> Subject:
     """A Service as deciding wants it. Raises NotFound (cluster)."""
-    around = await kube_rows.namespace(tx, (await cluster_rows.get(tx, cluster)).id, namespace) or KubeNamespace(namespace, "")
+    around = await kube_rows.namespace(tx, (await cluster_rows.get(tx, cluster)).id, namespace)
+    return subject_of(around or KubeNamespace(namespace, ""), labels, annotations)
+
+
+def subject_of(around: KubeNamespace, labels: Mapping[str, str], annotations: Mapping[str, str]) -> Subject:
+    """The same for one whose namespace is known."""
     own = annotations.get(POOL, "")
-    return Subject(Kind.SERVICE, namespace, around.labels, {}, labels, asked_pool=own, asked_by="Service" if own else "")
+    return Subject(Kind.SERVICE, around.name, around.labels, {}, labels, asked_pool=own, asked_by="Service" if own else "")
 
 
 async def service_pools(tx: Tx, cluster: ClusterName) -> list[Pool]:

@@ -116,6 +116,10 @@ class Around:
     room: Room
     now: datetime
 
+    def namespace(self, name: str) -> KubeNamespace:
+        """As the API server shows it, or the manifest; one that neither does has no labels."""
+        return self.namespaces.get(name, KubeNamespace(name, ""))
+
     async def named(self, owner: str, address: Address, names: Sequence[str], where: str, returning: Collection[UUID] = ()) -> list[Taking]:
         """This very address, of one of these pools. returning: owners whose own address comes back before it has rested.
 

@@ -11,7 +11,7 @@ from fabricmgr.domain.errors import FabricError, Invalid, MalformedBody, NotFoun
 from fabricmgr.domain.kube import ADDRESSES, KubeNamespace, KubeNode, KubePod
 from fabricmgr.domain.manifest import PodsAsked, read
 from fabricmgr.domain.names import ClusterName
-from fabricmgr.domain.selectors import Decision, Kind, Subject, decide, families_of
+from fabricmgr.domain.selectors import Decision, Kind, Subject, asks_manager, decide, families_of
 from fabricmgr.problems import sentence
 from fabricmgr.services import explain
 from fabricmgr.services.kube_pods import Who
@@ -50,13 +50,14 @@ def documents(text: str) -> list[object]:
 async def simulate(tx: Tx, cluster: ClusterName, network: str, text: str, namespace: str, now: datetime) -> Simulated:
     """network: whose pods they are; empty: the first of the cluster, by name. Raises NotFound, MalformedBody, Invalid, MissingField."""
     manifest = read(documents(text), namespace)
-    around = await _around(tx, cluster, network, now)
+    around = await _around(tx, cluster, network, manifest.namespaces, now)
     services = Services(around)
     outcomes = [await _pods(around, each) if isinstance(each, PodsAsked) else await services.outcome(each) for each in manifest.asked]
     return Simulated(all(each.fits for each in outcomes), tuple(outcomes), around.room.left(), manifest.passed)
 
 
-async def _around(tx: Tx, name: ClusterName, network: str, now: datetime) -> Around:
+async def _around(tx: Tx, name: ClusterName, network: str, made: Sequence[KubeNamespace], now: datetime) -> Around:
+    """made: namespaces as they will be."""
     found = await cluster_rows.get(tx, name)
     networks = [each for each in await network_rows.of_cluster(tx, found.id) if network in ("", each.name)]
     if not networks:
@@ -65,7 +66,7 @@ async def _around(tx: Tx, name: ClusterName, network: str, now: datetime) -> Aro
     room = Room()
     await room.add(tx, {str(each): pool for each, pool in (await pool_rows.of_names(tx, networks[0].pools)).items()}, now)
     await room.add(tx, {str(each.name): each for each in await explain.service_pools(tx, name)}, now)
-    namespaces = {each.name: each for each in await kube_rows.namespaces(tx, found.id)}
+    namespaces = {each.name: each for each in (*await kube_rows.namespaces(tx, found.id), *made)}
     families = tuple(dict.fromkeys(each.version for each in api.service_ranges)) if api is not None else ()
     class_less = api is not None and api.class_less
     nodes = await kube_rows.nodes(tx, found.id)
@@ -109,13 +110,13 @@ async def _pods(around: Around, asked: PodsAsked) -> Outcome:
 
 async def _read(around: Around, asked: PodsAsked) -> _Pods:
     nodes = [each for each in around.nodes if asked.node_selector.items() <= each.labels.items()]
-    namespace = around.namespaces.get(asked.namespace, KubeNamespace(asked.namespace, ""))
+    namespace = around.namespace(asked.namespace)
     labels = dict(nodes[0].labels) if nodes else {}
     who = Who(KubePod(asked.namespace, asked.what, "", annotations=asked.annotations, labels=asked.labels), namespace, labels)
-    central = explain.who_decides(around.network, namespace).startswith("the manager")
+    pools = [around.room.pools[name].candidate(place) for place, name in enumerate(around.network.pools)]
+    central = explain.who_decides(around.network, namespace).startswith("the manager") or asks_manager(namespace, pools)
     subject = who.subject() if central else Subject(Kind.NODE, node_labels=labels)
-    ordered = [around.room.pools[name] for name in around.network.pools]
-    decision = decide(subject, [each.candidate(place) for place, each in enumerate(ordered)])
+    decision = decide(subject, pools)
     return _Pods(asked, nodes, await _held(around, asked), decision, subject.asked_pool, who.addresses, central)
 
 

@@ -90,7 +90,7 @@ class Services:
         return f"it shares the address of Service {first.row.name} by sharing key {wanted.sharing_key!r}"
 
     async def _new(self, found: ServiceAsked, wanted: Wish) -> list[Taking]:
-        names = await self._pools(found, wanted)
+        names = self._pools(found, wanted)
         whole = all(names[family] for family in wanted.families)
         try:
             return await self._take(found, wanted, wanted.families if whole else wanted.needed, names)
@@ -99,9 +99,9 @@ class Services:
                 raise
             return await self._take(found, wanted, wanted.needed, names)
 
-    async def _pools(self, found: ServiceAsked, wanted: Wish) -> Names:
-        around, annotations = self._around, found.asked.annotations
-        subject = await explain.service_subject(around.tx, around.cluster, found.namespace, found.labels, annotations)
+    def _pools(self, found: ServiceAsked, wanted: Wish) -> Names:
+        around = self._around
+        subject = explain.subject_of(around.namespace(found.namespace), found.labels, found.asked.annotations)
         known = [each.candidate() for each in around.room.pools.values() if each.purpose.value == "Service"]
         decision = decide(subject, known)
         if decision.refused:

@@ -17,7 +17,7 @@ from fabricmgr.services import explain, peers, service_addresses, simulate
 from fabricmgr.services.service_addresses import Settled, Shown
 from fabricmgr.services.service_leaving import Leaving
 from fabricmgr.services.simulate import Simulated
-from tests.integration.test_kube_attach import ALLOWED, Cluster, cluster, pod
+from tests.integration.test_kube_attach import ALLOWED, SHOP, Cluster, cluster, pod
 
 pytestmark = pytest.mark.anyio
 
@@ -104,6 +104,26 @@ async def test_pods_that_are_there_already_count_once(database_url: str) -> None
         assert grown.objects[0].reason.startswith("1 of its pods hold addresses already")
         assert (shrunk.objects[0].taken, shrunk.fits) == ((), True)
         assert [each.count for each in namesake.objects[0].taken] == [3]
+
+
+async def test_a_namespace_of_the_manifest_counts_for_what_is_in_it(database_url: str) -> None:
+    head = "kind: Namespace\nmetadata: {{name: shop, labels: {{tier: {tier}}}}}\n---\n"
+    balanced = "\n---\nkind: Service\nmetadata: {name: web}\nspec: {type: LoadBalancer, loadBalancerClass: fabricmgr.io/lb}\n"
+    async with cluster(database_url) as here:
+        gold = Selectors(namespace_labels={"tier": ("gold",)})
+        await here.here.pool("lb", "192.0.2.0/28", purpose="Service")
+        for pool in ("shop", "lb"):
+            await here.select(pool, selectors=gold)
+        await here.follow(KubeNode("w1", "1"))
+
+        plain = await simulated(here, head.format(tier="tin") + manifest("Deployment", 2) + balanced)
+        selected = await simulated(here, head.format(tier="gold") + manifest("Deployment", 2) + balanced)
+        await here.follow(KubeNamespace("shop", "s-1", {"tier": "gold"}), pod("web-0"))
+
+        assert [[each.pool for each in found.taken] for found in plain.objects] == [["plain"], []]
+        assert [[each.pool for each in found.taken] for found in selected.objects] == [["shop"], ["lb"]]
+        assert selected.passed == ("Namespace shop: its labels and annotations count for what is in it",)
+        assert await here.pool_of(pod("web-0")) == SHOP
 
 
 SERVICES = """
