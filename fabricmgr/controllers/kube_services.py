@@ -13,7 +13,7 @@ from typing import Any
 
 from fabricmgr.controllers.cluster_view import ClusterView
 from fabricmgr.controllers.service_conditions import ASSIGNED, CONFLICT, OURS, Verdict, said, verdicts
-from fabricmgr.domain.errors import FabricError
+from fabricmgr.domain.errors import ApiRefused, FabricError
 from fabricmgr.domain.events import DomainEvent, ServicePending
 from fabricmgr.domain.kube import PREFIX
 from fabricmgr.domain.names import ClusterName
@@ -59,7 +59,8 @@ class KubeServices:
         self._since: dict[tuple[Key, str], tuple[str, str, datetime]] = {}
         self._announced: dict[Key, Digest] = {}
         self._mode: str | None = None
-        self._queue: Queue[Key] = Queue("services", self.reconcile, chance=view.chance, keys=self._keys, resync=RESYNC)
+        self._refused: dict[Key, str] = {}
+        self._queue: Queue[Key] = Queue("services", self._noted, chance=view.chance, keys=self._keys, resync=RESYNC)
         self._loop = Loop(f"waiting Services of {view.cluster}", self._again, RETRY, view.chance)
         self._look = Loop(f"announced Services of {view.cluster}", self._follow, LOOK, view.chance)
 
@@ -109,6 +110,19 @@ class KubeServices:
             if found[key] != self._announced[key]:
                 self._queue.add(key)
         return Outcome.done("Services say who announces their addresses")
+
+    async def _noted(self, key: Key) -> Outcome:
+        """One look, which the cluster's page knows of where a right is missing for it."""
+        try:
+            outcome = await self.reconcile(key)
+        except ApiRefused as refused:
+            self._refused[key] = sentence(refused)
+            raise
+        else:
+            self._refused.pop(key, None)
+            return outcome
+        finally:
+            self._view.notes[self.name] = "; ".join(sorted(set(self._refused.values())))
 
     async def reconcile(self, key: Key) -> Outcome:
         """One look at one Service."""

@@ -296,3 +296,16 @@ async def test_what_cannot_be_written_any_more_is_withdrawn_once_and_not_tried_w
         assert here.shown().metadata.deleting
         assert 0 < tried <= 3
         assert len([each for each in here.client.written if each.name == "web"]) <= 3
+
+
+async def test_a_right_that_is_missing_is_named_and_the_address_is_shown_when_it_is_there(database_url: str) -> None:
+    async with lab(database_url) as here, here.followed() as view:
+        here.client.faults.errors["apply services/status"] = ApiRefused("patch", "services/status", "RBAC")
+        here.put()
+        await sure(lambda: "patch services/status" in view.notes.get("services", ""))
+        kept = await here.held()
+        del here.client.faults.errors["apply services/status"]
+        await sure(lambda: bool(here.address()))
+        await sure(lambda: not view.notes["services"])
+
+        assert kept == [here.address()]
