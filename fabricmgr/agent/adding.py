@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 from fabricmgr.agent import links
 from fabricmgr.agent.links import GATEWAY, AttachPlan
@@ -11,7 +9,7 @@ from fabricmgr.agent.networks import NetworkPlan
 from fabricmgr.agent.records import Place
 from fabricmgr.agent.request import CniRequest, Namespace
 from fabricmgr.agent.result import CniResult, Interface, Ip, Route
-from fabricmgr.domain.addresses import Address, Prefix, parse_address, parse_prefix
+from fabricmgr.domain.addresses import Address, parse_address, parse_prefix
 from fabricmgr.domain.errors import AddressOutside, CniConfiguration
 from fabricmgr.domain.owner import Pod
 from fabricmgr.wire import Decide, NetworkSpec, Owned
@@ -127,12 +125,8 @@ def plan_of(place: Place, bridge: str, descriptor: int, used_before: tuple[Addre
 
 def addresses_of(place: Place) -> tuple[Address, ...]:
     """IPv4 first, as plugins behind us expect."""
-    found = tuple(_parsed(each.address) for each in place.owned.addresses)
+    found = tuple(parse_address(each.address) for each in place.owned.addresses)
     return found if len(found) == 1 else tuple(sorted(found, key=lambda address: address.version))
-
-
-# Asked for the plan and for the result of one ADD.
-_parsed = lru_cache(maxsize=64)(parse_address)
 
 
 def result_of(place: Place, network: NetworkPlan, made: links.Attached) -> CniResult:
@@ -142,10 +136,5 @@ def result_of(place: Place, network: NetworkPlan, made: links.Attached) -> CniRe
         Interface(made.host_name, made.host_mac, mtu=made.mtu),
         Interface(place.owned.ifname, made.mac, place.sandbox, made.mtu),
     )
-    ips = tuple(Ip(_whole(address), GATEWAY[address.version], 2) for address in addresses_of(place))
-    routes: tuple[tuple[Prefix, Address], ...] = made.routes
-    return CniResult(interfaces, ips, tuple(Route(prefix, via) for prefix, via in routes))
-
-
-def _whole(address: Address) -> IPv4Interface | IPv6Interface:
-    return IPv4Interface((address, 32)) if isinstance(address, IPv4Address) else IPv6Interface((address, 128))
+    ips = tuple(Ip(address, address.max_prefixlen, GATEWAY[address.version], 2) for address in addresses_of(place))
+    return CniResult(interfaces, ips, tuple(Route(prefix, via) for prefix, via in made.routes))

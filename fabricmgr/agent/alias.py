@@ -1,8 +1,9 @@
 """A host end explains itself: what its alias says about the attachment it belongs to."""
 
-from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address
+
+import msgspec
 
 from fabricmgr.netlink.nft_rules import network_label
 
@@ -12,8 +13,7 @@ LONGEST_ALIAS = 255  # bytes (linux/if.h, IFALIASZ without the NUL)
 _FIRST, _GUARDED = "fabricmgr", "spoofcheck"
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """network: its label (itself unless very long). container: its id, or `#` and a digest where the alias had no room for it;
     the host end's name then still tells which attachment it is."""
 

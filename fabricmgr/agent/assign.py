@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from sys import intern
 
 from fabricmgr.domain.addresses import Address, Family, Prefix, block_at, parse_address, parse_prefix
@@ -27,6 +28,11 @@ class Stored:
     block: Block
     cooldown: timedelta
     open: bool
+
+    @cached_property
+    def name(self) -> str:
+        """The block's prefix, as addresses in it quote it."""
+        return intern(str(self.block.prefix))
 
     @property
     def shelf(self) -> Shelf:
@@ -194,9 +200,7 @@ class Stock:
     def _assign(self, stored: Stored, ordinal: Ordinal, owner: str, now: datetime) -> BlockAddress:
         stored.block = block = stored.block.assign(ordinal, owner, now, stored.cooldown)
         generation = _generation(block, ordinal)
-        return BlockAddress(
-            address=str(block.address_of(ordinal)), generation=generation, block=intern(str(block.prefix)), claim=block.claim
-        )
+        return BlockAddress(address=str(block.address_of(ordinal)), generation=generation, block=stored.name, claim=block.claim)
 
     def _ours(self, addresses: Iterable[BlockAddress]) -> Iterator[tuple[Stored, Ordinal, int]]:
         for each in addresses:

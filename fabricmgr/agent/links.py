@@ -10,6 +10,8 @@ from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
+import msgspec
+
 from fabricmgr.agent.alias import Origin, is_guarded, origin_of, parse_alias
 from fabricmgr.domain.errors import InterfaceExists, KernelRefused, NamespaceRefused
 from fabricmgr.netlink import conntrack, namespace, nft, nft_rules, sysctl, templates
@@ -45,8 +47,7 @@ _NOT_THERE = frozenset((ENODEV, ENXIO))
 _LOOKS, _BETWEEN_LOOKS = 200, 0.0005
 
 
-@dataclass(frozen=True)
-class AttachPlan:
+class AttachPlan(msgspec.Struct, frozen=True, dict=True):
     """All that an attachment's links shall be. Checked before: nothing here is parsed again.
 
     namespace: descriptor of the pod's namespace; namespace_path: as CNI_NETNS said, for messages. addresses: one or more, each host's own.
@@ -94,8 +95,7 @@ class AttachPlan:
         return tuple((prefix, GATEWAY[prefix.version]) for prefix in asked)
 
 
-@dataclass(frozen=True)
-class Attached:
+class Attached(msgspec.Struct, frozen=True):
     """The links as they stand. identity: device and inode of the pod's namespace. operational: whether the pod's end said so in time."""
 
     host_name: str

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from datetime import UTC, datetime
 
 # What every record has; the rest is an event's own fields.
@@ -31,7 +32,7 @@ class TextLines(logging.Formatter):
     """Time, level, event, then fields as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
         said = " ".join([at, record.levelname.lower(), record.getMessage(), *(f"{name}={value}" for name, value in fields(record).items())])
         return f"{said}\n{self.formatException(record.exc_info)}" if record.exc_info else said
 
@@ -40,6 +41,7 @@ def start(form: str, level: str) -> None:
     """Log to stderr. The HTTP client's own lines are left out: each call would be one."""
     # No line shows them, and each is asked for at every line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # noqa: SLF001 - the way that the documentation of logging names ("Optimization"): no line shows its source
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

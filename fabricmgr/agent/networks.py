@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from errno import EEXIST, EHOSTUNREACH, EINVAL, ENETUNREACH
+from functools import cached_property
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
@@ -58,7 +59,7 @@ class NetworkPlan:
     remote: tuple[RemoteRoute, ...] = ()
     node_addresses: tuple[Address, ...] = ()
 
-    @property
+    @cached_property
     def bridge_name(self) -> str:
         return self.bridge or bridge_name(self.name)
 
@@ -68,7 +69,7 @@ class NetworkPlan:
         versions = {prefix.version for prefix in self.sources}
         return tuple(gateway for gateway in _GATEWAYS if gateway.version in versions)
 
-    @property
+    @cached_property
     def bridge_mac(self) -> str:
         """The same as long as the network lives: pods keep it in their neighbour entries."""
         return (b"\x0a\x59" + sha256(self.name.encode()).digest()[:4]).hex(":")

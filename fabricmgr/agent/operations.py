@@ -5,7 +5,7 @@ Order of ADD: intent, kernel, done; of DEL: going, kernel, answer, then reaped.
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -192,7 +192,7 @@ class Operations:
             raise NamespaceMissing(request.netns)
         check_prev(attached, request)
         plan = adding.plan_of(self._as_said(attached.place, request), network.bridge_name, request.namespace.fd)
-        await check(self._parts.kernel, replace(plan, mtu=0, namespace_path=request.netns))
+        await check(self._parts.kernel, msgspec.structs.replace(plan, mtu=0, namespace_path=request.netns))
 
     def _as_said(self, place: Place, request: CniRequest) -> Place:
         """Plugins behind us may have changed the MAC: what the last of them said counts."""
@@ -248,7 +248,7 @@ class Operations:
 
 def check_prev(attached: Attached, request: CniRequest) -> None:
     """Our addresses stand in prevResult, and the namespace is the one that ADD saw. Raises CheckFailed."""
-    there = {ip.address.ip for ip in request.prev.ips} if request.prev else set()
+    there = {ip.address for ip in request.prev.ips} if request.prev else set()
     ours = adding.addresses_of(attached.place)
     for address in ours:
         if address not in there:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
+from functools import lru_cache
+from ipaddress import ip_address, ip_interface, ip_network
 
 import msgspec
 
@@ -15,8 +16,6 @@ VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NEWEST = VERSIONS[-1]
 # What an error object says when the caller's own version is unknown or not served.
 FALLBACK_VERSION = "1.0.0"
-
-InterfaceAddress = IPv4Interface | IPv6Interface
 
 _VERSION_KEY = re.compile(rb'"cniVersion"[ \t\r\n]*:[ \t\r\n]*"([0-9.]{1,16})"')
 
@@ -33,9 +32,10 @@ class Interface(msgspec.Struct, frozen=True):
 
 
 class Ip(msgspec.Struct, frozen=True):
-    """interface: place in the result's list of interfaces, from 0."""
+    """length: of the prefix that the address is shown with. interface: place in the result's list of interfaces, from 0."""
 
-    address: InterfaceAddress
+    address: Address
+    length: int
     gateway: Address | None = None
     interface: int | None = None
 
@@ -139,15 +139,21 @@ def _interface(interface: Interface, version: str) -> dict[str, object]:
 
 def _ip(ip: Ip, version: str) -> dict[str, object]:
     said: dict[str, object] = {"version": str(ip.address.version)} if version < "1" else {}
-    gateway = None if ip.gateway is None else str(ip.gateway)
-    return _kept(said | {"address": str(ip.address), "gateway": gateway, "interface": ip.interface})
+    gateway = None if ip.gateway is None else _shown(ip.gateway)
+    return _kept(said | {"address": f"{ip.address}/{ip.length}", "gateway": gateway, "interface": ip.interface})
 
 
 def _route(route: Route, version: str) -> dict[str, object]:
-    said: dict[str, object] = {"dst": str(route.dst), "gw": None if route.gateway is None else str(route.gateway)}
+    said: dict[str, object] = {"dst": _shown(route.dst), "gw": None if route.gateway is None else _shown(route.gateway)}
     if version == "1.1.0":
         said |= {name: getattr(route, name) for name in ("mtu", "advmss", "priority", "table", "scope")}
     return _kept(said)
+
+
+@lru_cache(maxsize=256)
+def _shown(routed: Prefix | Address) -> str:
+    """As text. Gateways and routes are the same in every result of a network."""
+    return str(routed)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -226,12 +232,12 @@ def _typed_interface(raw: _RawInterface, version: str) -> Interface:
 
 
 def _typed_ip(raw: _RawIp, version: str) -> Ip:
-    address = ip_interface(raw.address)
+    whole = ip_interface(raw.address)
     if "/" not in raw.address:
         raise ValueError(f"address {raw.address} has no prefix length")
-    if version < "1" and raw.version is not None and raw.version != str(address.version):
+    if version < "1" and raw.version is not None and raw.version != str(whole.version):
         raise ValueError(f"address {raw.address} is said to be of IP version {raw.version}")
-    return Ip(address, ip_address(raw.gateway) if raw.gateway else None, raw.interface)
+    return Ip(whole.ip, whole.network.prefixlen, ip_address(raw.gateway) if raw.gateway else None, raw.interface)
 
 
 def _typed_route(raw: _RawRoute, version: str) -> Route:

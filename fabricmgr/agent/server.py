@@ -176,7 +176,7 @@ class Server:
         result = await self._verbs.add(request)
         call.close()
         if await _delivered(connection, Answer(0, encode_result(result, request.config.version, request.config.dns))):
-            log.info("attached", extra={"container": request.container, "addresses": [str(ip.address.ip) for ip in result.ips]})
+            log.info("attached", extra={"container": request.container, "addresses": [str(ip.address) for ip in result.ips]})
             return
         connection.close()  # a caller that only slept must find no result of what is undone
         log.warning("ADD undone", extra={"about": _about(request), "reason": "its caller left without the result"})

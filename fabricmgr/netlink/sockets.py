@@ -29,10 +29,11 @@ _DUMP_TRIES = 8
 # A reply that takes longer means a kernel that hangs; the caller's time is up before (seconds, microseconds).
 _PATIENCE = pack("ll", 5, 0)
 _INT = Struct("=i")
+_FLAGS, _FLAGS_AT, _SEQUENCE, _SEQUENCE_AT = Struct("=H"), 6, Struct("=I"), 8  # in a message's header
 _GET_INDEX = 0x8933
 _INTERFACE = Struct("=16si20x")  # struct ifreq: name, index
 _GET_FLAGS = 0x8913
-_FLAGS = Struct("=16sH22x")  # struct ifreq: name, flags
+_INTERFACE_FLAGS = Struct("=16sH22x")  # struct ifreq: name, flags
 _RUNNING = 0x40
 
 T = TypeVar("T")
@@ -96,11 +97,11 @@ class NetlinkSocket:
 
         A link's message says the same among eighty attributes."""
         try:
-            answer = fcntl.ioctl(self._socket, _GET_FLAGS, _FLAGS.pack(name.encode(), 0))
+            answer = fcntl.ioctl(self._socket, _GET_FLAGS, _INTERFACE_FLAGS.pack(name.encode(), 0))
         except OSError as refused:
             errno = refused.errno or 0
             raise KernelRefused(f"look at {name}", errno, os.strerror(errno)) from None
-        return bool(_FLAGS.unpack(answer)[1] & _RUNNING)
+        return bool(_INTERFACE_FLAGS.unpack(answer)[1] & _RUNNING)
 
     def exchange(self, messages: Sequence[bytearray], steps: Sequence[str] | Steps, ignore: frozenset[int] = frozenset()) -> list[Reply]:
         """Send all in one datagram; give the answers that are no acknowledgements.
@@ -144,9 +145,10 @@ class NetlinkSocket:
     def _send(self, messages: Sequence[bytearray], acknowledged: range) -> tuple[int, int]:
         first = self._sequence + 1
         self._sequence += len(messages)
-        for place, data in enumerate(messages):
-            length, kind, flags, _, _ = HEADER.unpack_from(data)
-            HEADER.pack_into(data, 0, length, kind, flags | (Flag.ACK if place in acknowledged else 0), first + place, 0)
+        for number, data in enumerate(messages, first):
+            _SEQUENCE.pack_into(data, _SEQUENCE_AT, number)
+        for place in acknowledged:
+            _FLAGS.pack_into(messages[place], _FLAGS_AT, _FLAGS.unpack_from(messages[place], _FLAGS_AT)[0] | Flag.ACK)
         self._socket.sendto(b"".join(messages), (0, 0))
         return first, self._sequence
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_interface
+from ipaddress import ip_address
 from pathlib import Path
 
 from fabricmgr.agent.request import CniRequest
@@ -47,7 +47,7 @@ class FakeVerbs:
         assert request.namespace
         assert os.fstat(request.namespace.fd).st_ino == request.namespace.inode
         await self._note("add", request)
-        return CniResult((Interface(request.ifname, sandbox=request.netns),), (Ip(ip_interface("10.0.0.5/32"), None, 0),))
+        return CniResult((Interface(request.ifname, sandbox=request.netns),), (Ip(ip_address("10.0.0.5"), 32, None, 0),))
 
     async def undo(self, request: CniRequest) -> None:
         await self._note("undo", request)

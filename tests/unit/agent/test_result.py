@@ -1,7 +1,7 @@
 """CNI results and errors as JSON, in every version."""
 
 import json
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -30,8 +30,8 @@ RESULT = CniResult(
         Interface("eth0", "0a:58:0a:0a:00:05", "/run/netns/a", mtu=1450),
     ),
     ips=(
-        Ip(ip_interface("10.10.0.5/32"), ip_address("169.254.1.1"), 2),
-        Ip(ip_interface("2001:db8::5/128"), ip_address("fe80::1"), 2),
+        Ip(ip_address("10.10.0.5"), 32, ip_address("169.254.1.1"), 2),
+        Ip(ip_address("2001:db8::5"), 128, ip_address("fe80::1"), 2),
     ),
     routes=(
         Route(ip_network("0.0.0.0/0"), ip_address("169.254.1.1")),
@@ -99,7 +99,7 @@ def test_a_result_of_the_reference_plugins_is_read(version: str) -> None:
 
     result = decode_result(json.dumps(document).encode(), version)
 
-    assert result.ips == (Ip(ip_interface("10.22.0.5/16"), ip_address("10.22.0.1"), 1),)
+    assert result.ips == (Ip(ip_address("10.22.0.5"), 16, ip_address("10.22.0.1"), 1),)
     assert result.routes == (Route(ip_network("0.0.0.0/0")), Route(ip_network("10.0.0.0/8"), ip_address("10.22.0.1")))
 
 
