@@ -155,3 +155,28 @@ def test_a_pod_that_comes_back_under_its_old_name_is_another_one(selecting: Clus
     assert again[0]["metadata"]["uid"] != again[1]["metadata"]["uid"]
     assert all(ip_address(first(each)) in ip_network(GOLD) for each in again)
     assert had
+
+
+def test_a_pod_that_its_node_has_from_a_file_is_served_though_the_api_server_is_away(selecting: Cluster) -> None:
+    """F048: the runtime names the hash of its configuration, and the API shows a mirror with a UUID of its own, later."""
+    node, server = selecting.node("node1"), selecting.control.programs["kube-apiserver"]
+    file = node.static_pods / "fixed.json"
+    server.stop()
+    try:
+        file.write_text(json.dumps(within(objects.pod("fixed"), "gold")))
+        wait_for("it has an address", lambda: selecting.manager.allocations(pod="fixed-node1"), 60)
+    finally:
+        server.start()
+    try:
+        (held,) = selecting.manager.allocations(pod="fixed-node1")
+        wait_for("kubectl is answered", lambda: selecting.control.run_kubectl("get", "nodes").returncode == 0, 60)
+        selecting.kubectl("wait", "--for=create", "pod/fixed-node1", "-n", "gold", "--timeout=60s")
+        selecting.kubectl("wait", "--for=condition=Ready", "pod/fixed-node1", "-n", "gold", "--timeout=60s")
+        mirror = selecting.get("pod", "fixed-node1", "-n", "gold")
+    finally:
+        file.unlink(missing_ok=True)
+    wait_for("it is given back", lambda: not selecting.manager.allocations(pod="fixed-node1"), 60)
+
+    assert sorted(each["address"] for each in held["addresses"]) == sorted(addresses(mirror))
+    assert ip_address(first(mirror)) in ip_network(PODS[4])
+    assert held["uid"] != mirror["metadata"]["uid"]

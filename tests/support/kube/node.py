@@ -88,6 +88,7 @@ volumePluginDir: /var/lib/kubelet/volume-plugins
 imageGCHighThresholdPercent: 100
 evictionHard: {{nodefs.available: 1%, imagefs.available: 1%, memory.available: 50Mi}}
 nodeStatusUpdateFrequency: 5s
+staticPodPath: {static}
 """
 # The machine's limits of connection tracking are not a test's to change.
 NO_LIMITS = (
@@ -183,10 +184,16 @@ class KubeNode(Node):
     def ctr(self, *words: str) -> "subprocess.CompletedProcess[str]":
         return self.run(str(program("ctr")), "--connect-timeout=1s", *words, check=False)
 
+    @property
+    def static_pods(self) -> Path:
+        """Where its kubelet finds pods in files."""
+        return self.directory / "static"
+
     def start_kubelet(self, kubeconfig: Path) -> None:
         machine.make_cgroup(self.cgroup)
         config = self.directory / "kubelet.yaml"
-        config.write_text(KUBELET_YAML.format(cgroup=self.cgroup, dns=DNS[self.options.families[0]]))
+        self.static_pods.mkdir(exist_ok=True)
+        config.write_text(KUBELET_YAML.format(cgroup=self.cgroup, dns=DNS[self.options.families[0]], static=self.static_pods))
         flags = [f"--config={config}", f"--kubeconfig={kubeconfig}", f"--hostname-override={self.name}"]
         self.adopt("kubelet", str(program("kubelet")), *flags, f"--node-ip={','.join(self.addresses)}").start()
 
