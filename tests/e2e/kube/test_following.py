@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fabricmgr.controllers.kube_nodes import FREE, NO_ADDRESSES
-from tests.support.kube import objects
+from fabricmgr.controllers.kube_nodes import DEGRADED, FREE, NO_ADDRESSES
+from tests.support.kube import manifests, objects
 from tests.support.kube.cluster import Cluster, Json, addresses
 from tests.support.kube.options import NETWORK
 from tests.support.node_agent import wait_for
@@ -16,8 +16,8 @@ from tests.support.postgres import run_sql
 
 @pytest.fixture(scope="module")
 def followed(cluster: Cluster) -> Cluster:
-    """The manager knows the API server, and does so afterwards too: that changes nothing for other tests."""
-    cluster.manager.ask("PATCH", "/v1/clusters/default", {"kubeconfig": cluster.kubeconfig.read_text()})
+    """The manager follows the API server with the rights of our roles, and does so afterwards too: that changes nothing for other tests."""
+    manifests.grant(cluster)
     wait_for("the cluster is followed", lambda: api(cluster)["state"] == "following" and api(cluster)["progressed_at"], 30)
     return cluster
 
@@ -145,8 +145,30 @@ def test_a_node_without_addresses_is_tainted_and_stays_ready_until_there_are_som
     assert "NoFreeAddresses" in said
 
 
-def tainted(node: Json) -> bool:
-    return NO_ADDRESSES in {each["key"] for each in node["spec"].get("taints", [])}
+def tainted(node: Json, key: str = NO_ADDRESSES) -> bool:
+    return key in {each["key"] for each in node["spec"].get("taints", [])}
+
+
+def test_a_node_whose_network_is_at_fault_is_kept_free_of_new_pods_until_it_is_mended(followed: Cluster) -> None:
+    """A chain of somebody's that drops what is forwarded. Pods that run stay, and so does the node's readiness."""
+    node = followed.node("node2")
+    names = [f"elsewhere-{number}" for number in range(4)]
+    node.run("nft", "add table inet strange; add chain inet strange forwarded { type filter hook forward priority 10; policy drop; }")
+    try:
+        wait_for("it is tainted", lambda: tainted(followed.get("node", "node2"), DEGRADED), 60)
+        faults = followed.manager.ask("GET", "/v1/clusters/default/nodes/node2")["faults"]
+        followed.apply(*(objects.pod(name) for name in names))
+        followed.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *(f"pod/{name}" for name in names))
+        placed = {followed.get("pod", name)["spec"]["nodeName"] for name in names}
+        ready, other = followed.ready_nodes(), tainted(followed.get("node", "node1"), DEGRADED)
+    finally:
+        node.run("nft", "delete table inet strange")
+        followed.delete("pod", *names)
+    wait_for("it is not", lambda: not tainted(followed.get("node", "node2"), DEGRADED), 60)
+
+    assert placed == {"node1"}
+    assert (ready, other) == ({"node1", "node2"}, False)
+    assert "chain forwarded of table inet strange drops" in str(faults)
 
 
 def test_two_pods_with_one_address_are_told_and_the_one_that_does_not_hold_it_says_so(followed: Cluster) -> None:
@@ -225,7 +247,7 @@ def test_a_right_that_is_missing_is_named_and_what_does_not_need_it_goes_on(foll
         wait_for("it is complete", lambda: "WorkloadComplete" in told(followed, before, name="seen"), 20)
     finally:
         followed.delete("deployment", "seen")
-        followed.manager.ask("PATCH", "/v1/clusters/default", {"kubeconfig": followed.kubeconfig.read_text()})
+        manifests.grant(followed)
         followed.delete("clusterrolebinding", "half-blind")
     wait_for("no right is missing", lambda: api(followed)["state"] == "following" and "daemonsets" not in api(followed)["reason"], 30)
 

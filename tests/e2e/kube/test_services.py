@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fabricmgr.kube.write import FINALIZER
-from tests.support.kube import objects
+from tests.support.kube import manifests, objects
 from tests.support.kube.cluster import Cluster, Json
 from tests.support.node_agent import wait_for
 
@@ -17,8 +17,8 @@ CLASS = "fabricmgr.io/lb"
 
 @pytest.fixture(scope="module")
 def served(cluster: Cluster) -> Iterator[Cluster]:
-    """The manager follows the cluster, and has a pool for Services."""
-    cluster.manager.ask("PATCH", "/v1/clusters/default", {"kubeconfig": cluster.kubeconfig.read_text()})
+    """The manager follows the cluster with the rights of our roles, and has a pool for Services."""
+    manifests.grant(cluster)
     cluster.manager.ask("POST", "/v1/pools", {"name": POOL, "purpose": "Service", "cooldown_seconds": 0, "prefixes": [{"prefix": PREFIX}]})
     yield cluster
     wait_for("nothing is held", lambda: not of_services(cluster), 20)
