@@ -18,7 +18,7 @@ from fabricmgr.services.kube_pods import Who
 from fabricmgr.services.peers import workload_of
 from fabricmgr.services.room import Around, Left, Outcome, Room, Taking
 from fabricmgr.services.simulate_services import Services
-from fabricmgr.store import api_rows, cluster_rows, kube_rows, network_rows, pool_rows
+from fabricmgr.store import api_rows, cluster_rows, kube_rows, network_rows, pool_rows, sticky_rows
 from fabricmgr.store.tx import Tx
 
 LONGEST = 1 << 20  # characters of a manifest
@@ -121,9 +121,17 @@ async def _read(around: Around, asked: PodsAsked) -> _Pods:
 
 
 async def _held(around: Around, asked: PodsAsked) -> int:
+    """Pods that have addresses, and places of a StatefulSet that keep theirs until their next pod."""
+    if not asked.name:
+        return 0
     shown = await kube_rows.pods(around.tx, around.cluster_id, asked.namespace)
-    mine = [each for each in shown if asked.name and workload_of(each) == (asked.kind, asked.name)]
-    return len([each for each in mine if each.holds_addresses and each.addresses and not each.deleting])
+    mine = [each for each in shown if workload_of(each) == (asked.kind, asked.name)]
+    names = {each.name for each in mine if each.holds_addresses and each.addresses and not each.deleting}
+    if asked.kind == "StatefulSet" and asked.count is not None:
+        places = [each.place for each in await sticky_rows.every(around.tx, around.cluster_id)]
+        kept = [each for each in places if (each.namespace, each.name, each.network) == (asked.namespace, asked.name, around.network.name)]
+        names |= {f"{each.name}-{each.ordinal}" for each in kept if each.ordinal < asked.count}
+    return len(names)
 
 
 async def _named(around: Around, pods: _Pods) -> Outcome:

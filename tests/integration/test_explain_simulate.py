@@ -17,6 +17,7 @@ from fabricmgr.services import explain, peers, service_addresses, simulate
 from fabricmgr.services.service_addresses import Settled, Shown
 from fabricmgr.services.service_leaving import Leaving
 from fabricmgr.services.simulate import Simulated
+from fabricmgr.store import kube_rows
 from tests.integration.test_kube_attach import ALLOWED, SHOP, Cluster, cluster, pod
 
 pytestmark = pytest.mark.anyio
@@ -104,6 +105,20 @@ async def test_pods_that_are_there_already_count_once(database_url: str) -> None
         assert grown.objects[0].reason.startswith("1 of its pods hold addresses already")
         assert (shrunk.objects[0].taken, shrunk.fits) == ((), True)
         assert [each.count for each in namesake.objects[0].taken] == [3]
+
+
+async def test_places_of_a_stateful_set_that_keep_their_addresses_need_no_others(database_url: str) -> None:
+    sticky = {"fabricmgr.io/sticky": "true"}
+    first = KubePod("shop", "web-0", "u0", "w1", owner_kind="StatefulSet", owner_name="web", annotations=sticky)
+    asked = manifest("StatefulSet", 3, '{fabricmgr.io/sticky: "true"}')
+    async with cluster(database_url) as here:
+        await here.follow(ALLOWED, first)
+        await here.pool_of(first)
+        await here.here.database.run(lambda tx: kube_rows.forget_pods(tx, here.id, ["u0"]))
+
+        found = await simulated(here, asked)
+
+        assert [each.count for each in found.objects[0].taken] == [2]
 
 
 async def test_a_namespace_of_the_manifest_counts_for_what_is_in_it(database_url: str) -> None:
