@@ -49,7 +49,8 @@ class Watcher:
     def __init__(self, made: Cluster):
         self.ready: dict[str, float] = {}
         self.news = threading.Condition()
-        words = [str(program("kubectl")), f"--kubeconfig={made.kubeconfig}", "get", "pods", "--watch", "-o", READY]
+        cache = f"--cache-dir={made.folder / 'kubectl-cache'}"
+        words = [str(program("kubectl")), f"--kubeconfig={made.kubeconfig}", cache, "get", "pods", "--watch", "-o", READY]
         self.process = subprocess.Popen(made.hub.command(*words), stdout=subprocess.PIPE, text=True, env=DIRECT)
         assert self.process.stdout is not None
         self.thread = threading.Thread(target=self.read, args=(self.process.stdout,), daemon=True)
