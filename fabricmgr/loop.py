@@ -96,7 +96,7 @@ class Loop:
         with LOOP_SECONDS.labels(self.name).time():
             outcome = await self._guarded()
         LOOP_RUNS.labels(self.name, outcome.state.value).inc()
-        if outcome != self.last:
+        if (outcome.state, outcome.sentence) != (self.last.state, self.last.sentence):
             log.info("loop", extra={"loop": self.name, "state": outcome.state.value, "outcome": outcome.sentence})
         self.last = outcome
         return self._period if outcome.after is None else outcome.after

@@ -77,7 +77,7 @@ class AgentRoutes:
 
     def routes(self) -> list[RawRoute]:
         """For the dispatch."""
-        attach = (wire.Attach, wire.Attached)
+        attach, beat = (wire.Attach, wire.Attached), (wire.Announcing, wire.Announced)
         return [
             RawRoute("GET", "/v1/authorities", self.authorities, "PEM of every CA to trust", media_type="application/x-pem-file"),
             RawRoute("POST", "/v1/enrol", self.enrol, "First contact of an agent, with a token", wire.Enrol, wire.Enrolled),
@@ -85,7 +85,9 @@ class AgentRoutes:
             _counted("POST", "/v1/nodes/self/hello", self.hello, "A life begins, or asks again", wire.Hello, wire.Welcome),
             _counted("POST", "/v1/nodes/self/reports", self.report, "A numbered batch of changes", wire.Report, wire.Acknowledged),
             _counted("POST", "/v1/nodes/self/blocks", self.wanted, "Claim, confirm, give back", wire.BlocksWanted, wire.BlocksGranted),
-            _counted("POST", "/v1/nodes/self/announcing", self.announcing, "What the node announces", wire.Announcing, wire.Announced),
+            RawRoute(
+                "POST", "/v1/nodes/self/announcing", self.announcing, "What the node announces", *beat, large=True, counted=True, quiet=True
+            ),
             RawRoute("GET", "/v1/nodes/self/desired", self.desired, "What the node should be", gives=wire.Desired, query=_POLL_QUERY),
             RawRoute("PUT", ATTACHMENT, self.attach, "Addresses for an attachment, the same ones again", *attach, optional_body=True),
             RawRoute("DELETE", ATTACHMENT, self.detach, "Release them", status=204, query={"generation": "frees only this assignment"}),

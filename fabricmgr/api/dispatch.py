@@ -35,7 +35,7 @@ class Ask:
 class RawRoute:
     """A route answered without the framework. takes, gives: message types, for OpenAPI; the answer's code is `status`.
 
-    large: its body may be as large as a report. counted: one of many in the audit log."""
+    large: its body may be as large as a report. counted: one of many in the audit log. quiet: in the log only where it went wrong."""
 
     method: str
     template: str
@@ -47,6 +47,7 @@ class RawRoute:
     query: Mapping[str, str] = field(default_factory=dict)
     large: bool = False
     counted: bool = False
+    quiet: bool = False
     optional_body: bool = False
     media_type: str = "application/json"
 
@@ -99,7 +100,7 @@ class Dispatch:
             asked = {**scope, "method": route.method, "fabricmgr.principal": principal}
             await self._framework(asked, bodies.replay(body, receive), send)
             return
-        seen.counted = route.counted
+        seen.counted, seen.quiet = route.counted, route.quiet
         answer = await route.run(Ask(principal, found.params, query, body, self._clock(), seen.source))
         await send_answer(send, answer, head=method == "HEAD")
 

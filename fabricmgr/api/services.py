@@ -9,17 +9,36 @@ from fabricmgr.api.parts import Called
 from fabricmgr.domain.names import cluster_name
 from fabricmgr.services import service_addresses
 from fabricmgr.services.service_addresses import ServiceView as Found
+from fabricmgr.store.announce_rows import Announcement
+from fabricmgr.store.service_rows import Holding
 
 router = APIRouter(tags=["services"])
 
 
 class HeldView(View):
+    """announced: unassigned, probing (a node asks the wire) or speaking; node: the one that does. reason: why it is not as it should be.
+
+    conflict: MAC of who else answers for it."""
+
     address: str
     pool: str
+    announced: str
+    node: str
+    reason: str
+    conflict: str
+
+    @classmethod
+    def of(cls, held: Holding, found: Announcement | None) -> "HeldView":
+        said = found or Announcement(held.address)
+        return cls(
+            address=str(held.address), pool=held.pool, announced=said.state, node=said.node, reason=said.reason, conflict=said.conflict
+        )
 
 
 class ServiceView(View):
-    """state: pending or assigned. reason: why it has not what it wants; empty where it has. ports: such as TCP/80."""
+    """state: pending, assigned, moving or leaving (on its way to another address), withdrawing. ports: such as TCP/80.
+
+    reason: why it has not what it wants; empty where it has."""
 
     namespace: str
     name: str
@@ -38,7 +57,7 @@ class ServiceView(View):
             name=row.name,
             state=row.state,
             reason=row.reason,
-            addresses=[HeldView(address=str(each.address), pool=each.pool) for each in found.held],
+            addresses=[HeldView.of(each, found.announced.get(each.address)) for each in found.held],
             sharing_key=row.sharing_key,
             ports=list(row.ports),
             assigned_at=row.assigned_at,

@@ -15,8 +15,9 @@ SERVICES: show.Columns = {
     "NAME": "name",
     "STATE": "state",
     "ADDRESSES": lambda row: [each["address"] for each in row["addresses"]],
+    "NODES": lambda row: [each["node"] for each in row["addresses"] if each["node"]],
     "POOLS": lambda row: sorted({each["pool"] for each in row["addresses"]}),
-    "REASON": "reason",
+    "REASON": lambda row: "; ".join(filter(None, [row["reason"], *(each["reason"] for each in row["addresses"])])),
 }
 
 

@@ -117,8 +117,10 @@ class Race:
         return word.failed < FAILED_FOR or (node.id in self.now.named and word.stage is Stage.SILENT)
 
     def unheard(self, node: Candidate) -> bool:
-        """It was told to announce this and says nothing of it."""
-        return node.id in self.words and min(self.word(node.id).told, node.beat) > LAPSE
+        """It was told to announce this and says nothing of it. One that let go of it need not say anything."""
+        word = self.words.get(node.id)
+        concerned = word is not None and (word.stage is not Stage.SILENT or node.id in self.now.named)
+        return concerned and min(self.word(node.id).told, node.beat) > LAPSE
 
     def best(self, but: int | None = None) -> Candidate | None:
         """Who comes first, of those that could: each address has its own order, so that addresses spread over the nodes."""

@@ -22,13 +22,16 @@ CONTEXT = "fabricmgr"
 
 @dataclass
 class Context:
-    """What is learnt of a request on its way. route: the path's template, for metrics. counted: one of many in the audit log."""
+    """What is learnt of a request on its way. route: the path's template, for metrics. counted: one of many in the audit log.
+
+    quiet: nobody reads that it went well."""
 
     id: str
     source: str
     principal: Principal = field(default_factory=Principal.anonymous)
     route: str = ""
     counted: bool = False
+    quiet: bool = False
     reason: str = ""
     status: int = 0
     answered: bool = False
@@ -96,7 +99,7 @@ class Edge:
         method, route = scope["method"], seen.route or "other"
         HTTP_REQUESTS.labels(route, method, str(seen.status)).inc()
         HTTP_SECONDS.labels(route).observe(seconds)
-        level = logging.ERROR if seen.status >= 500 else logging.INFO
+        level = logging.ERROR if seen.status >= 500 else logging.DEBUG if seen.quiet and seen.status < 400 else logging.INFO
         if log.isEnabledFor(level):
             log.log(level, "request", extra=_fields(scope, seen, seconds))
         if seen.status in DENIED:

@@ -175,6 +175,14 @@ def test_a_successor_that_is_not_heard_or_cannot_is_followed_by_another(word: Wo
     assert (found.holder, found.successor) == (1, 3)
 
 
+def test_a_node_that_let_go_of_an_address_and_announces_nothing_since_may_be_its_successor() -> None:
+    words = {1: speaks(), 2: Word(Stage.SILENT, 1, told=LONG)}
+
+    found = elect(held(1), ANYWHERE, words, field(node(1, beat=UNHEARD), node(2, beat=LONG)))
+
+    assert (found.holder, found.successor) == (1, 2)
+
+
 def test_a_node_that_is_gone_is_followed_at_once() -> None:
     found = elect(held(1), ANYWHERE, {1: speaks()}, field(node(2)))
 
