@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from errno import EEXIST, ENODEV, ENOENT, ENXIO, EXFULL
+from errno import EAFNOSUPPORT, EEXIST, ENODEV, ENOENT, ENXIO, EXFULL
 from functools import cached_property, lru_cache, partial
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -30,6 +30,7 @@ from fabricmgr.netlink.links import (
     mac_bytes,
     parse_link,
     port_settings,
+    without_own_address,
 )
 from fabricmgr.netlink.neighbours import forget_message
 from fabricmgr.netlink.sockets import NETFILTER, ROUTE, NetlinkSocket
@@ -43,6 +44,8 @@ LIVE, REAP = 0x666D0001, 0x666D0002
 GATEWAY: dict[int, Address] = {4: IPv4Address("169.254.1.1"), 6: IPv6Address("fe80::1")}
 _DEFAULT: dict[int, Prefix] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 _NOT_THERE = frozenset((ENODEV, ENXIO))
+# Only what is said of IPv6 on a link fails so.
+_NO_IPV6 = frozenset((EAFNOSUPPORT,))
 # Operstate is up at once; a kernel under load may be late with it, and its packets pass all the same.
 _LOOKS, _BETWEEN_LOOKS = 200, 0.0005
 
@@ -81,6 +84,10 @@ class AttachPlan(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def pod_mac(self) -> str:
         return self.mac or mac_for(self.addresses)
+
+    @property
+    def has_ipv6(self) -> bool:
+        return any(address.version == 6 for address in self.addresses)
 
     @property
     def origin(self) -> Origin:
@@ -218,7 +225,7 @@ def _make_pair(kernel: Kernel, plan: AttachPlan) -> None:
 def _fill_pod(kernel: Kernel, plan: AttachPlan) -> bool:
     pod, index = kernel.inside(plan.namespace, partial(_open_pod, kernel, plan))
     try:
-        pod.exchange(_pod_messages(plan, index), partial(_pod_steps, plan))
+        pod.exchange(_pod_messages(plan, index), partial(_pod_steps, plan), frozenset() if plan.has_ipv6 else _NO_IPV6)
         return pod.is_running(plan.ifname) or _comes_to_run(pod, plan.ifname)
     finally:
         pod.close()
@@ -240,7 +247,7 @@ def _set_sysctls(plan: AttachPlan) -> None:
     if plan.mac:
         # The MAC says nothing about the address then: neighbours must hear of it.
         sysctl.ensure("1", "ipv4", "conf", plan.ifname, "arp_notify")
-    if any(address.version == 6 for address in plan.addresses):
+    if plan.has_ipv6:
         # Off for all new links in some images; turned for this one alone.
         sysctl.ensure("0", "ipv6", "conf", plan.ifname, "disable_ipv6")
         sysctl.ensure("0", "ipv6", "conf", plan.ifname, "accept_ra")
@@ -248,9 +255,13 @@ def _set_sysctls(plan: AttachPlan) -> None:
 
 
 def _pod_messages(plan: AttachPlan, index: int) -> list[bytearray]:
-    """Address before up: the other order announces nothing."""
+    """Address before up: the other order announces nothing.
+
+    A pod without an IPv6 address of ours makes none for itself: the kernel would ask its bridge for the address, join groups and look for
+    routers, for each pod that starts."""
     at = templates.native(index)
-    messages = [templates.address_template(address.version).fill(index=at, address=address.packed) for address in plan.addresses]
+    messages = [] if plan.has_ipv6 else [without_own_address(index)]
+    messages += [templates.address_template(address.version).fill(index=at, address=address.packed) for address in plan.addresses]
     messages.append(templates.up_template().fill(index=at))
     messages += [templates.route_template(prefix, gateway).fill(index=at) for prefix, gateway in plan.all_routes]
     return messages
@@ -258,7 +269,8 @@ def _pod_messages(plan: AttachPlan, index: int) -> list[bytearray]:
 
 def _pod_steps(plan: AttachPlan) -> list[str]:
     """What `_pod_messages` are for, in their order."""
-    put = [f"add {address} to {plan.ifname}" for address in plan.addresses]
+    put = [] if plan.has_ipv6 else [f"keep {plan.ifname} without an IPv6 address"]
+    put += [f"add {address} to {plan.ifname}" for address in plan.addresses]
     led = [f"add route {prefix} by {plan.ifname}" for prefix, _ in plan.all_routes]
     return [*put, f"take {plan.ifname} up", *led]
 

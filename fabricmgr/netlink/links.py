@@ -23,6 +23,7 @@ UP = 1
 OPERATIONAL = 6
 _OPERATIONAL_UNKNOWN = 0
 _SKIP_STATS = 8
+_AF_SPEC, _AF_INET6, _GENERATION, _BY_NOBODY = 26, 10, 8, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 NO_DETECTION = 0x02
 
@@ -68,6 +69,11 @@ def link_body(index: int = 0, up: bool | None = None, *attrs: bytes) -> bytes:
 def get_link(index: int = 0, name: str = "") -> bytearray:
     which = (text(NAME, name),) if name else ()
     return message(GETLINK, 0, link_body(index, None, *which, u32(EXT_MASK, _SKIP_STATS)))
+
+
+def without_own_address(index: int) -> bytearray:
+    """Let a link make no IPv6 address for itself (RFC 4862 section 5.3) when it comes up. EAFNOSUPPORT: the kernel has no IPv6."""
+    return message(SETLINK, 0, link_body(index, None, nest(_AF_SPEC, nest(_AF_INET6, u8(_GENERATION, _BY_NOBODY)))))
 
 
 def parse_link(body: bytes) -> Link:

@@ -63,6 +63,18 @@ def test_an_attached_pod_has_what_the_plan_says(node: Namespace, pod_ns: MakePod
     assert len(attached.host_name) == 15
 
 
+def test_a_pod_of_ipv4_alone_makes_itself_no_ipv6_address(node: Namespace, pod_ns: MakePod) -> None:
+    """The control: a pod with an IPv6 address of ours has its own link-local one beside it."""
+    plain, dual = pod_ns(), pod_ns()
+
+    add(node, plain, "10.10.0.2")
+    add(node, dual, "10.10.0.3 2001:db8:10::3")
+
+    assert plain.run("ip", "-6", "address", "show", "eth0").stdout == ""
+    assert "inet6 fe80::" in dual.run("ip", "-6", "address", "show", "eth0").stdout
+    assert node.ping("10.10.0.2")
+
+
 def test_a_link_explains_itself(node: Namespace, pod_ns: MakePod) -> None:
     pod = pod_ns()
     attached = add(node, pod, BOTH)
