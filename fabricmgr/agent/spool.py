@@ -25,6 +25,8 @@ PERIOD = 1.0
 MOST = 1000
 # The shim writes aside under a name that begins with a dot and renames. One that old, in seconds, was left by a shim that died.
 ASIDE_LAPSE = 60.0
+# Nanoseconds. A file's time moves on in steps of some milliseconds: so soon after a change, a second one may bear the time of the first.
+_SAME_TIME = 1e9
 # The shim cuts a container's id to this many bytes in the file's name.
 _NAMED_BYTES = 200
 
@@ -46,6 +48,7 @@ class Spool:
         self._delete = delete
         self._turns = turns
         self._now = now
+        self._empty_since = -1
 
     def prepare(self) -> None:
         """Make the directory, for root alone."""
@@ -84,11 +87,18 @@ class Spool:
         return 1
 
     def _has(self, container: str) -> bool:
-        """Whether anything may be spooled for a container. Asked in every ADD, and nearly always there is nothing at all."""
+        """Whether anything may be spooled for a container. Asked in every ADD, and nearly always there is nothing at all.
+
+        Whatever comes or goes changes the directory's time, so one that was empty is listed again only after that."""
         try:
-            names = os.listdir(self._text)  # noqa: PTH208 - asked in every ADD, and a Path for each is not needed
+            changed = os.stat(self._text).st_mtime_ns  # noqa: PTH116 - asked in every ADD, and Path costs as much as the system call
+            if changed == self._empty_since:
+                return False
+            names = os.listdir(self._text)  # noqa: PTH208 - likewise
         except FileNotFoundError:
             return False
+        rested = self._now() * 1e9 - changed > _SAME_TIME
+        self._empty_since = changed if rested and not names else -1
         start = _start(container)
         return any(name.startswith(start) for name in names)
 

@@ -23,6 +23,9 @@ class Family(Enum):
     IPV4 = 4
     IPV6 = 6
 
+    # Members are what they are by identity; Enum hashes their names, in Python, at each look into a dictionary.
+    __hash__ = object.__hash__
+
     @property
     def label(self) -> str:
         """As people and the API write it."""

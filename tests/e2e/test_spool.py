@@ -52,6 +52,19 @@ def lay(spool: Spool, name: str, at: float = 0.0, frame: Frame | None = None) ->
     return path
 
 
+def request(spool: Spool, name: str) -> CniRequest:
+    """What is spooled under that name, which is taken away again."""
+    path = lay(spool, name)
+    (spooled,) = spool._read(name.rpartition(".")[0])
+    path.unlink()
+    return spooled.request
+
+
+def stands_since(spool: Spool, at: float) -> None:
+    """Nothing has come into the directory or gone from it since then, as its time says."""
+    os.utime(spool.directory, (at, at))
+
+
 def left(spool: Spool) -> list[str]:
     return sorted(each.name for each in spool.directory.iterdir())
 
@@ -168,3 +181,44 @@ async def test_an_id_longer_than_a_file_name_is_found(spool: Spool, deleted: Del
 
     assert deleted.containers == [container]
     assert not path.exists()
+
+
+async def test_a_spool_that_was_empty_is_looked_into_again_when_something_has_come(spool: Spool, deleted: Deleted) -> None:
+    own = request(spool, "c.1")
+    stands_since(spool, NOW - 60)
+    await spool.before_add(own)
+
+    lay(spool, "c.1")
+    stands_since(spool, NOW - 59)
+    await spool.before_add(own)
+
+    assert deleted.containers == ["c"]
+
+
+async def test_what_came_in_the_moment_of_the_last_look_is_found(spool: Spool, deleted: Deleted) -> None:
+    """A file system's clock moves in steps, so the directory may bear the same time before and after."""
+    own = request(spool, "c.1")
+    stands_since(spool, NOW - 0.001)
+    await spool.before_add(own)
+
+    lay(spool, "c.1")
+    stands_since(spool, NOW - 0.001)
+    await spool.before_add(own)
+
+    assert deleted.containers == ["c"]
+
+
+async def test_a_spool_that_stands_still_and_empty_is_not_listed_again(spool: Spool, deleted: Deleted) -> None:
+    """What no shim does, puts a file in without the directory's time moving on: an ADD does not see it, the loop's pass does."""
+    own = request(spool, "c.1")
+    stands_since(spool, NOW - 60)
+    await spool.before_add(own)
+
+    lay(spool, "c.1")
+    stands_since(spool, NOW - 60)
+    await spool.before_add(own)
+    before = list(deleted.containers)
+    await spool.once()
+
+    assert before == []
+    assert deleted.containers == ["c"]
