@@ -39,13 +39,14 @@ class Experiment:
     contenders: Sequence[Contender]
     width: int
     rounds: int
+    rest: float
     add: dict[str, list[float]] = field(default_factory=dict)
     delete: dict[str, list[float]] = field(default_factory=dict)
 
     def run(self, chance: random.Random) -> None:
         for number in range(self.rounds + 1):
             for contender in chance.sample(self.contenders, len(self.contenders)):
-                added, deleted = one_round(contender, self.width)
+                added, deleted = one_round(contender, self.width, self.rest)
                 # The first round makes bridges, tables and page caches: it is not counted.
                 if number:
                     self.add.setdefault(contender.name, []).append(added)
@@ -63,9 +64,11 @@ class Experiment:
         return f"{self.title} ({self.rounds} rounds, {self.width} at once)\n{table(rows)}\n"
 
 
-def one_round(contender: Contender, width: int) -> tuple[float, float]:
-    """Seconds that `width` ADDs started at once take, and their DELs."""
+def one_round(contender: Contender, width: int, rest: float) -> tuple[float, float]:
+    """Seconds that `width` ADDs started at once take, and their DELs. rest: seconds before, in which the kernel ends the last round's
+    namespaces; it does so after `ip` has returned, holding the lock that every change of links needs."""
     with namespaces(*(f"p{number}" for number in range(width))) as pods:
+        time.sleep(rest)
         ids = [uuid4().hex for _ in pods]
         with inside(contender.node):
             added = timed([contender.call("ADD", pod, container) for pod, container in zip(pods, ids, strict=True)])
@@ -77,10 +80,11 @@ def one_round(contender: Contender, width: int) -> tuple[float, float]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-cni", description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=40, help="of single calls")
+    parser.add_argument("--rounds", type=int, default=40, help="of single calls; 0 of any: none")
     parser.add_argument("--burst-rounds", type=int, default=8, help="of 32 calls at once")
     parser.add_argument("--masquerade-rounds", type=int, default=20, help="of single calls with masquerade")
-    parser.add_argument("--growth-rounds", type=int, default=40, help="of single calls on nodes with few and with many pods; 0: none")
+    parser.add_argument("--growth-rounds", type=int, default=40, help="of single calls on nodes with few and with many pods")
+    parser.add_argument("--rest", type=float, default=0.0, help="seconds between the making of a round's namespaces and its calls")
     parser.add_argument("--held", type=int, default=10, help="pods on each node before anything is timed")
     parser.add_argument("--many", type=int, default=4000, help="pods on the node with many")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 100_000, help="of the order in each round")
@@ -98,9 +102,9 @@ def against_the_reference(asked: argparse.Namespace, folder: Path, node: OurNode
     node.rest()
     before = f"{asked.held} pods held before"
     return [
-        Experiment(f"one at a time, ipMasq off, {before}", plain, 1, asked.rounds),
-        Experiment(f"in a burst, ipMasq off, {before}", plain, 32, asked.burst_rounds),
-        Experiment(f"one at a time, ipMasq on, {before}", masquerading, 1, asked.masquerade_rounds),
+        Experiment(f"one at a time, ipMasq off, {before}", plain, 1, asked.rounds, asked.rest),
+        Experiment(f"in a burst, ipMasq off, {before}", plain, 32, asked.burst_rounds, asked.rest),
+        Experiment(f"one at a time, ipMasq on, {before}", masquerading, 1, asked.masquerade_rounds, asked.rest),
     ]
 
 
@@ -125,7 +129,7 @@ def against_itself(asked: argparse.Namespace, few: OurNode, many: OurNode, stack
         many.contender(f"fabricmgr, static shim, {asked.many} held", shim),
         many.contender(f"the same, on a bridge of {asked.many // len(CROWDED)} ports", shim, CROWDED[0]),
     ]
-    return Experiment("growth, ipMasq off", contenders, 1, asked.growth_rounds)
+    return Experiment("growth, ipMasq off", contenders, 1, asked.growth_rounds, asked.rest)
 
 
 def main() -> int:
@@ -137,7 +141,7 @@ def main() -> int:
     chance = random.Random(asked.seed)
     with TemporaryDirectory(prefix="fm-bench-") as folder, ExitStack() as stack:
         few, many = stack.enter_context(ours(Path(folder), ("few", "many")))
-        experiments = against_the_reference(asked, Path(folder), few, stack)
+        experiments = [each for each in against_the_reference(asked, Path(folder), few, stack) if each.rounds]
         for experiment in experiments:
             experiment.run(chance)
             print(experiment.report(), flush=True)
