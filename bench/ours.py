@@ -11,7 +11,7 @@ from bench.contenders import Contender
 from bench.namespaces import RUN_ID, inside, namespaces
 from fabricmgr.agent.plugin import PLUGIN, install, shim
 from tests.support.node_agent import Node
-from tests.support.real_nodes import Place, place
+from tests.support.site import SiteManager, site
 
 MASQUERADING = "masquerading"
 CROWDED = ("crowded1", "crowded2", "crowded3", "crowded4")
@@ -61,9 +61,9 @@ class OurNode:
 def ours(folder: Path, names: Sequence[str]) -> Iterator[list[OurNode]]:
     """A manager and so many nodes on a wire of their own."""
     shims = Shims.installed(folder)
-    with place() as made:
-        networks_of(made)
-        nodes = [OurNode(made.node(f"{name}-{RUN_ID}"), shims) for name in names]
+    with site(0) as made:
+        networks_of(made.manager)
+        nodes = [OurNode(made.join(f"{name}-{RUN_ID}"), shims) for name in names]
         for each in nodes:
             each.node.start_agent(MARKS)
         for each in nodes:
@@ -72,12 +72,12 @@ def ours(folder: Path, names: Sequence[str]) -> Iterator[list[OurNode]]:
         yield nodes
 
 
-def networks_of(made: Place) -> None:
+def networks_of(manager: SiteManager) -> None:
     for number, name in enumerate((PLAIN, MASQUERADING, *CROWDED)):
         prefix = {"prefix": f"10.{220 + number}.0.0/16", "block_length": 24}
-        made.call("POST", "/v1/pools", {"name": name, "prefixes": [prefix]})
+        manager.ask("POST", "/v1/pools", {"name": name, "prefixes": [prefix]})
         network = {"name": name, "pools": [name], "masquerade": name == MASQUERADING}
-        made.call("POST", "/v1/clusters/default/networks", network)
+        manager.ask("POST", "/v1/clusters/default/networks", network)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from tests.support.namespaces import make_ns, pod_ns
 from tests.support.netns import Namespace
 from tests.support.node_agent import addresses, error, wait_for
-from tests.support.real_nodes import Place, place
+from tests.support.site import Site, site
 
 __all__ = ["make_ns", "pod_ns"]
 
@@ -19,8 +19,10 @@ MakePod = Callable[[], Namespace]
 
 
 @pytest.fixture
-def here() -> Iterator[Place]:
-    with place() as made:
+def here() -> Iterator[Site]:
+    """A manager with a network of both families, and no nodes yet."""
+    with site(0) as made:
+        made.manager.make_network("podnet", "10.77.0.0/16", "2001:db8:77::/112", pool={"cooldown_seconds": 1})
         yield made
 
 
@@ -28,16 +30,16 @@ def plain(given: list[str]) -> list[str]:
     return [each.partition("/")[0] for each in given]
 
 
-def held(here: Place) -> dict[str, set[str]]:
+def held(here: Site) -> dict[str, set[str]]:
     """Container and its addresses, as the manager believes."""
     found: dict[str, set[str]] = {}
-    for each in here.call("GET", "/v1/allocations?limit=1000")["items"]:
+    for each in here.manager.allocations():
         found.setdefault(each["container"], set()).update(str(address["address"]) for address in each["addresses"])
     return found
 
 
-def test_pods_of_two_nodes_reach_each_other_and_the_manager_knows_them(here: Place, pod_ns: MakePod) -> None:
-    nodes = [here.node("n1"), here.node("n2")]
+def test_pods_of_two_nodes_reach_each_other_and_the_manager_knows_them(here: Site, pod_ns: MakePod) -> None:
+    nodes = [here.join("n1"), here.join("n2")]
     for node in nodes:
         node.start_agent()
         node.ready()
@@ -53,44 +55,43 @@ def test_pods_of_two_nodes_reach_each_other_and_the_manager_knows_them(here: Pla
     wait_for("the manager knows", lambda: not held(here))
 
 
-def test_twenty_pods_come_and_go_while_the_manager_is_away_and_history_has_them_all(here: Place, pod_ns: MakePod) -> None:
-    node = here.node("n1")
+def test_twenty_pods_come_and_go_while_the_manager_is_away_and_history_has_them_all(here: Site, pod_ns: MakePod) -> None:
+    node = here.join("n1")
     node.start_agent()
     node.ready()
     pods = {f"c{number}": pod_ns() for number in range(20)}
-    here.stop_manager()
+    here.manager.process.kill(signal.SIGTERM)
 
     given = {name: plain(addresses(node.add(name, pod))) for name, pod in pods.items()}
     with ThreadPoolExecutor(8) as at_once:
         assert not any(done.exit for done in at_once.map(lambda item: node.delete(*item), pods.items()))
-    here.start_manager()
+    here.manager.start()
 
     wait_for("all is reported", lambda: (said := node.status()) is not None and said.unreported == 0, 20)
     assert not held(here)
     for name, each in given.items():
-        found = here.call("GET", f"/v1/history?address={each[0]}")
+        found = here.manager.ask("GET", f"/v1/history?address={each[0]}")
         assert name in json.dumps(found)
 
 
-def test_the_manager_killed_in_the_middle_of_reports_misses_none_and_doubles_none(here: Place, pod_ns: MakePod) -> None:
-    node = here.node("n1")
+def test_the_manager_killed_in_the_middle_of_reports_misses_none_and_doubles_none(here: Site, pod_ns: MakePod) -> None:
+    node = here.join("n1")
     node.start_agent()
     node.ready()
     pods = {f"c{number}": pod_ns() for number in range(16)}
     with ThreadPoolExecutor(4) as at_once:
         adding = at_once.map(lambda item: node.add(*item), pods.items())
-        assert here.manager is not None
-        here.manager.kill()
+        here.manager.process.kill()
         given = dict(zip(pods, adding, strict=True))
-    here.start_manager()
+    here.manager.start()
 
     wait_for("all is reported", lambda: (said := node.status()) is not None and said.unreported == 0, 30)
 
     assert held(here) == {name: set(plain(addresses(each))) for name, each in given.items()}
 
 
-def test_an_address_in_another_nodes_block_is_refused_and_a_free_one_is_given_by_the_manager(here: Place, pod_ns: MakePod) -> None:
-    first, second = here.node("n1"), here.node("n2")
+def test_an_address_in_another_nodes_block_is_refused_and_a_free_one_is_given_by_the_manager(here: Site, pod_ns: MakePod) -> None:
+    first, second = here.join("n1"), here.join("n2")
     for node in (first, second):
         node.start_agent()
         node.ready()
@@ -109,9 +110,9 @@ def test_an_address_in_another_nodes_block_is_refused_and_a_free_one_is_given_by
     wait_for("the manager has it back", lambda: "c2" not in held(here))
 
 
-def test_the_manager_decides_where_its_network_says_so(here: Place, pod_ns: MakePod) -> None:
-    here.call("PATCH", "/v1/clusters/default/networks/podnet", {"decide": "manager"})
-    node = here.node("n1")
+def test_the_manager_decides_where_its_network_says_so(here: Site, pod_ns: MakePod) -> None:
+    here.manager.ask("PATCH", "/v1/clusters/default/networks/podnet", {"decide": "manager"})
+    node = here.join("n1")
     node.start_agent()
     wait_for("the network is made", lambda: "fm-podnet" in node.ns.run("ip", "link").stdout)
     pod = pod_ns()
@@ -124,8 +125,8 @@ def test_the_manager_decides_where_its_network_says_so(here: Place, pod_ns: Make
     wait_for("the manager has them back", lambda: not held(here))
 
 
-def test_a_lost_journal_is_rebuilt_with_the_managers_copy(here: Place, pod_ns: MakePod) -> None:
-    node = here.node("n1")
+def test_a_lost_journal_is_rebuilt_with_the_managers_copy(here: Site, pod_ns: MakePod) -> None:
+    node = here.join("n1")
     node.start_agent()
     node.ready()
     pods = {name: pod_ns() for name in ("c1", "c2")}
@@ -147,9 +148,9 @@ def test_a_lost_journal_is_rebuilt_with_the_managers_copy(here: Place, pod_ns: M
     wait_for("the manager knows", lambda: held(here) == {"c3": given["c3"]}, 20)
 
 
-def test_a_node_that_is_a_container_starts_anew_in_the_same_boot(here: Place, pod_ns: MakePod) -> None:
+def test_a_node_that_is_a_container_starts_anew_in_the_same_boot(here: Site, pod_ns: MakePod) -> None:
     """F012: the boot id is the host's; a new life releases what its node no longer has, and the other node is undisturbed."""
-    nodes = [here.node("n1"), here.node("n2")]
+    nodes = [here.join("n1"), here.join("n2")]
     for at, node in enumerate(nodes):
         node.start_agent()
         node.ready()
@@ -174,35 +175,33 @@ def test_a_node_that_is_a_container_starts_anew_in_the_same_boot(here: Place, po
     assert nodes[1].command("status").returncode == 0
 
 
-def test_a_node_declared_gone_is_told_so_and_comes_back_by_a_new_token(here: Place, pod_ns: MakePod) -> None:
-    node = here.node("n1")
+def test_a_node_declared_gone_is_told_so_and_comes_back_by_a_new_token(here: Site, pod_ns: MakePod) -> None:
+    node = here.join("n1")
     node.start_agent()
     node.ready()
     pod = pod_ns()
     assert node.add("c1", pod).exit == 0
     node.settled()
 
-    here.call("POST", "/v1/clusters/default/nodes/n1/gone", {})
+    here.manager.ask("POST", "/v1/clusters/default/nodes/n1/gone", {})
 
     wait_for("it knows", lambda: "declared gone" in (shown := node.command("status")).stdout and shown.returncode == 1, 20)
     assert not held(here)
     assert node.delete("c1", pod).exit == 0
     node.agent.kill(signal.SIGTERM)
-    (node.directory / "token").write_text(here.call("POST", "/v1/clusters/default/nodes/n1/token", {})["token"])
-    done = node.command("join", "--manager", "https://10.99.0.1:8443", "--token-file", str(node.directory / "token"))
-    assert done.returncode == 0, done.stderr
+    node.join_by(here.manager, here.manager.ask("POST", "/v1/clusters/default/nodes/n1/token", {})["token"])
     node.start_agent()
     node.ready()
     assert node.add("c2", pod).exit == 0
     wait_for("the manager knows", lambda: set(held(here)) == {"c2"}, 20)
 
 
-def test_a_wrong_fingerprint_and_a_used_token_are_refused_with_a_sentence(here: Place) -> None:
-    node = here.node("n1")
+def test_a_wrong_fingerprint_and_a_used_token_are_refused_with_a_sentence(here: Site) -> None:
+    node = here.join("n1")
     used = (node.directory / "token").read_text()
 
-    again = node.command("join", "--manager", "https://10.99.0.1:8443", "--token", used)
-    wrong = node.command("join", "--manager", "https://10.99.0.1:8443", "--token", used[:-64] + "0" * 64)
+    again = node.command("join", "--manager", here.manager.url, "--token", used)
+    wrong = node.command("join", "--manager", here.manager.url, "--token", used[:-64] + "0" * 64)
 
     assert again.returncode == 1
     assert "used already" in again.stderr
@@ -210,8 +209,8 @@ def test_a_wrong_fingerprint_and_a_used_token_are_refused_with_a_sentence(here: 
     assert "does not show the CA with the fingerprint" in wrong.stderr
 
 
-def test_addresses_given_back_are_used_again_after_the_cooldown_only(here: Place, pod_ns: MakePod) -> None:
-    node = here.node("n1")
+def test_addresses_given_back_are_used_again_after_the_cooldown_only(here: Site, pod_ns: MakePod) -> None:
+    node = here.join("n1")
     node.start_agent()
     node.ready()
     pod = pod_ns()

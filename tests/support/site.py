@@ -6,6 +6,7 @@ The manager's namespace is the nodes' next hop too, and plays the world outside:
 import json
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ from uuid import uuid4
 from fabricmgr.store import pgdata, pgprocs
 from tests.support import shims
 from tests.support.netns import Namespace, namespace
-from tests.support.node_agent import Node, Process, wait_for
+from tests.support.node_agent import ROOT, Node, Process, wait_for
 
 HERE = "192.168.250.1"
 WORLD = ("198.51.100.1", "2001:db8:ffff::1")
@@ -130,20 +131,27 @@ class SiteNode(Node):
         self.manager_dir = self.directory
         self.manager = Process([], self.directory / "none")
         (self.directory / "machine-id").write_text(f"{uuid4().hex}\n")
-        self.agent = Process(self._words("--log-format=text"), self.directory / "agent.log")
+        self.agent = Process(self._words(*self.flags, "--log-format=text"), self.directory / "agent.log")
 
     def _words(self, *words: str) -> list[str]:
         own = ["unshare", "--mount", "--propagation", "private", "sh", "-c", OWN_MACHINE_ID, str(self.directory / "machine-id")]
-        return self.ns.command(*own, sys.executable, "-m", "fabricmgr", "agent", *self.flags, *words)
+        return self.ns.command(*own, sys.executable, "-m", "fabricmgr", "agent", *words)
+
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """A `fabricmgr agent` command on this machine."""
+        line = self._words(*words, *self.flags)
+        return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
     def join_as(self, manager: SiteManager) -> None:
         """Become a node of the cluster `default`, with a token of the manager's."""
-        token = self.directory / "token"
-        token.touch(0o600)
-        token.write_text(manager.ask("POST", "/v1/clusters/default/nodes", {"name": self.name})["token"])
-        words = self._words()
-        words[words.index("agent") + 1 : words.index("agent") + 1] = ["join", "--manager", manager.url, "--token-file", str(token)]
-        done = self.ns.run(*words[len(self.ns.command()) :], check=False)
+        self.join_by(manager, manager.ask("POST", "/v1/clusters/default/nodes", {"name": self.name})["token"])
+
+    def join_by(self, manager: SiteManager, token: str) -> None:
+        """The same with a token that is there. It stays in the folder."""
+        file = self.directory / "token"
+        file.touch(0o600)
+        file.write_text(token)
+        done = self.command("join", "--manager", manager.url, "--token-file", str(file))
         assert done.returncode == 0, done.stderr
 
 
@@ -154,6 +162,12 @@ class Site:
     world: Namespace
     manager: SiteManager
     nodes: list[SiteNode]
+    stack: ExitStack
+
+    def join(self, name: str) -> SiteNode:
+        """One more machine on the segment, which has joined."""
+        self.nodes.append(self.stack.enter_context(_node(self.manager, name, len(self.nodes) + 2)))
+        return self.nodes[-1]
 
     @property
     def node(self) -> SiteNode:
@@ -200,17 +214,21 @@ def site(count: int = 1) -> Iterator[Site]:
         manager = SiteManager(world, directory)
         stack.callback(manager.close)
         manager.start()
-        nodes = [stack.enter_context(_node(manager, number)) for number in range(1, count + 1)]
-        yield Site(world, manager, nodes)
+        made = Site(world, manager, [], stack)
+        for number in range(1, count + 1):
+            made.join(f"n{number}")
+        yield made
 
 
 @contextmanager
-def _node(manager: SiteManager, number: int) -> Iterator[SiteNode]:
-    with namespace(f"n{number}") as ns:
-        plug(manager.ns, ns, number + 1)
-        made = SiteNode(ns, Path(mkdtemp(prefix="fma-", dir="/tmp")), shims.build("static"), name=f"n{number}")
+def _node(manager: SiteManager, name: str, number: int) -> Iterator[SiteNode]:
+    with namespace(name) as ns:
+        plug(manager.ns, ns, number)
+        made = SiteNode(ns, Path(mkdtemp(prefix="fma-", dir="/tmp")), shims.build("static"), name=name)
         try:
             made.join_as(manager)
             yield made
         finally:
+            # pytest shows it where a test failed.
+            print(made.agent.log.read_text()[-6000:] if made.agent.log.exists() else "the agent was never started")
             made.close()
