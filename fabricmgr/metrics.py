@@ -65,6 +65,11 @@ NODE_FREE = Query(
 CLUSTER_FOLLOWED = Query("fabricmgr_cluster_followed", "1 where a cluster's API server is followed, else 0.", ("cluster",))
 CLUSTER_PROGRESS = Query("fabricmgr_cluster_progress_seconds", "Time since a cluster's API server said anything.", ("cluster",))
 WORKLOADS = Query("fabricmgr_workloads", "Workloads of a cluster: all, degraded, stalled.", ("cluster", "state"))
+SERVICE_ADDRESSES = Query(
+    "fabricmgr_service_addresses",
+    "Addresses of Services: announced by a node; unannounced, though they should be; off_segment, which no node is near to.",
+    ("cluster", "state"),
+)
 OUTBOX_EVENTS = Query("fabricmgr_outbox_events", "Events that wait for their position.", ())
 OUTBOX_AGE = Query("fabricmgr_outbox_oldest_seconds", "Age of the oldest of them.", ())
 GAUGES_FRESH = Query("fabricmgr_gauges_up", "1 where the gauges above could be asked, else 0.", ())

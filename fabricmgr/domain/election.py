@@ -14,6 +14,7 @@ from math import inf
 from fabricmgr.domain.addresses import Address, Prefix
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"  # label of a Node; its presence counts, not its value
+OFF_SEGMENT = "no node has a link that is up with an address on its segment"  # as where routers lead to it
 LAPSE = 1.2  # seconds without a word after which a holder counts as silent
 # A manager that has just begun to lead has heard nobody yet, and the agents need as long to find it again.
 SETTLED = 5.0
@@ -195,7 +196,7 @@ def fit_for(address: Address, wish: Wish, field: Field) -> tuple[list[Candidate]
     """Nodes that may announce it, and where there are none, why."""
     near = [each for each in field.nodes.values() if any(address in segment for segment in each.segments)]
     if not near:
-        return [], "no node has a link that is up with an address on its segment"
+        return [], OFF_SEGMENT
     open_to = [each for each in near if not (field.label and each.excluded)]
     if not open_to:
         return [], f"every node on its segment is excluded by the label {EXCLUDED}"

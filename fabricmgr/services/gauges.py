@@ -54,6 +54,9 @@ async def of_clusters(tx: Tx, now: datetime) -> Samples:
             found.append((metrics.CLUSTER_PROGRESS, (row.cluster,), max(0.0, row.seconds)))
     for row in await gauges.workloads(tx):
         found += [(metrics.WORKLOADS, (row.cluster, state), float(getattr(row, state))) for state in ("all", "degraded", "stalled")]
+    for row in await gauges.service_addresses(tx):
+        states = ("announced", "unannounced", "off_segment")
+        found += [(metrics.SERVICE_ADDRESSES, (row.cluster, state), float(getattr(row, state))) for state in states]
     return found
 
 

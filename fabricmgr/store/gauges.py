@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import DateTime, Row, bindparam, text
 
+from fabricmgr.domain.election import OFF_SEGMENT
 from fabricmgr.store.tx import Tx
 
 _NOW = bindparam("now", type_=DateTime(timezone=True))
@@ -34,6 +35,12 @@ _WORKLOADS = text("""
       count(*) filter (where w.state ->> 'rollout' = 'stalled') as stalled
     from workload w join cluster c on c.id = w.cluster_id where w.kind in ('Deployment', 'StatefulSet', 'DaemonSet') group by 1
 """)
+_SERVICE_ADDRESSES = text("""
+    select c.name as cluster, count(*) filter (where a.state = 'speaking') as announced,
+      count(*) filter (where a.state <> 'speaking' and a.reason <> :far) as unannounced,
+      count(*) filter (where a.state <> 'speaking' and a.reason = :far) as off_segment
+    from announcement a join cluster c on c.id = a.cluster_id group by 1
+""").bindparams(bindparam("far", OFF_SEGMENT))
 _OUTBOX = text("select count(*) as events, coalesce(extract(epoch from :now - min(at)), 0)::float8 as seconds from outbox").bindparams(_NOW)
 
 
@@ -65,6 +72,11 @@ async def clusters(tx: Tx, now: datetime) -> list[Row[Any]]:
 async def workloads(tx: Tx) -> list[Row[Any]]:
     """cluster, all, degraded, stalled."""
     return await tx.all(_WORKLOADS)
+
+
+async def service_addresses(tx: Tx) -> list[Row[Any]]:
+    """cluster, announced, unannounced, off_segment."""
+    return await tx.all(_SERVICE_ADDRESSES)
 
 
 async def outbox(tx: Tx, now: datetime) -> tuple[int, float]:

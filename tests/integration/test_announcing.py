@@ -16,7 +16,8 @@ from fabricmgr.domain.election import LAPSE
 from fabricmgr.domain.errors import HelloRequired, Invalid
 from fabricmgr.domain.names import DEFAULT_CLUSTER
 from fabricmgr.domain.service import Asked
-from fabricmgr.services import announcing, elections, service_addresses
+from fabricmgr.metrics import SERVICE_ADDRESSES
+from fabricmgr.services import announcing, elections, gauges, service_addresses
 from fabricmgr.services.service_addresses import Settled, Shown
 from fabricmgr.services.service_leaving import Leaving, Withdrawn
 from fabricmgr.store import announce_rows, voice_rows
@@ -98,6 +99,11 @@ class Lab:
     async def events(self, what: str) -> list[dict[str, Any]]:
         rows = await self.here.sql.fetch("select about from outbox where what = $1 order by id", what)
         return [msgspec.json.decode(each["about"]) for each in rows]
+
+    async def measured(self) -> dict[str, float]:
+        async with self.here.database.look() as tx:
+            found = await gauges.of_clusters(tx, self.here.clock())
+        return {labels[1]: value for query, labels, value in found if query is SERVICE_ADDRESSES}
 
     async def withdraw(self, name: str = "web") -> Withdrawn:
         return await self.here.database.run(lambda tx: Leaving(tx, self.id, DEFAULT_CLUSTER, self.here.clock()).withdraw("shop", name))
@@ -324,6 +330,22 @@ async def test_a_service_that_goes_over_shows_the_new_address_when_it_is_announc
         assert await here.count("allocation") == 1
 
 
+async def test_where_every_node_is_labelled_the_address_counts_as_unannounced(database_url: str) -> None:
+    """F022."""
+    async with lab(database_url) as here:
+        await here.settle()
+        first = await here.holder()
+        before = await here.measured()
+        await here.here.sql.execute("update node set labels = $1", '{"node.kubernetes.io/exclude-from-external-load-balancers": "false"}')
+        await here.look()
+
+        assert before == {"announced": 1, "unannounced": 0, "off_segment": 0}
+        assert await here.measured() == {"announced": 0, "unannounced": 1, "off_segment": 0}
+        assert await here.told(first) == {}
+        assert "exclude-from-external-load-balancers" in (await here.state())[2]
+        assert (await elections.look(here.here.database, LONG, label=False)).changed == 1
+
+
 async def test_where_nobody_can_announce_it_the_service_shows_its_address_and_why(database_url: str) -> None:
     async with lab(database_url, "n1") as here:
         await here.here.sql.execute("update node set interfaces = '[]'")
@@ -333,3 +355,4 @@ async def test_where_nobody_can_announce_it_the_service_shows_its_address_and_wh
         shown = await here.settle()
 
         assert [each.reason for each in shown.announced] == ["no node has a link that is up with an address on its segment"]
+        assert await here.measured() == {"announced": 0, "unannounced": 0, "off_segment": 1}
