@@ -32,6 +32,7 @@ from fabricmgr.redfish.resources.systems import system
 from fabricmgr.redfish.resources.tasks import task_monitor, task_resource, task_service
 from fabricmgr.redfish.resources.telemetry import metric_definition, metric_report, report_definition, telemetry_service
 from fabricmgr.redfish.resources.triggers import triggers
+from fabricmgr.redfish.resources.workloads import workload
 from fabricmgr.redfish.resources.zones import zone
 from fabricmgr.web.responses import encode
 
@@ -67,6 +68,7 @@ RESOURCES = (
     port_metrics,
     endpoint,
     zone,
+    workload,
     system,
     ethernet_interface,
     chassis,

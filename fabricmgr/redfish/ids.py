@@ -86,3 +86,12 @@ def counted(name: str, uris: "list[str]") -> dict[str, object]:
 def zone_id(cluster: str, zone: str) -> str:
     """Of a group of endpoints: behind its cluster, which is the zone around it."""
     return f"{cluster}_{zone}"
+
+
+def workload_id(kind: str, namespace: str, name: str) -> str:
+    """Deployment.shop.web: a namespace has no dot."""
+    return f"{kind}.{namespace}.{name}"
+
+
+def workload_uri(cluster: str, kind: str, namespace: str, name: str) -> str:
+    return f"{ZONES}/{cluster}/Oem/FabricMgr/Workloads/{workload_id(kind, namespace, name)}"

@@ -11,7 +11,7 @@ from typing import Any
 from fabricmgr import dmtf
 from fabricmgr.domain.events import Event
 from fabricmgr.redfish.body import Json
-from fabricmgr.redfish.ids import ENDPOINTS, FABRIC, POOLS, ZONES, system_uri, zone_id
+from fabricmgr.redfish.ids import ENDPOINTS, FABRIC, POOLS, ZONES, system_uri, workload_uri, zone_id
 
 ACCOUNT_SERVICE = "/redfish/v1/AccountService"
 ACCOUNTS = "/redfish/v1/AccountService/Accounts"
@@ -106,6 +106,10 @@ def _zone(about: About) -> str:
     return f"{ZONES}/{about['cluster']}"
 
 
+def _of_workload(about: About) -> str:
+    return workload_uri(about["cluster"], about["kind"], about["namespace"], about["name"])
+
+
 def _node(about: About) -> str:
     return system_uri(about["cluster"], about["node"])
 
@@ -172,7 +176,7 @@ _SERVICE = ("{namespace}/{name}", "{cluster}")
 
 
 def _workload(name: str, *more: str) -> Row:
-    return _own(name, ("{kind}", "{namespace}/{name}", "{cluster}", *more), _zone, "Zone")
+    return _own(name, ("{kind}", "{namespace}/{name}", "{cluster}", *more), _of_workload, "FabricMgrWorkload")
 
 
 def _fabric(name: str, field: str, text: str, origin: Callable[[About], str], kind: str) -> Row:

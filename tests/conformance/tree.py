@@ -15,6 +15,7 @@ from tests.support.client_issuer import Issuer
 from tests.support.manager import enrolment, hello
 from tests.support.serve_process import ServeProcess, managers
 from tests.support.switch_rows import observe
+from tests.support.workload_rows import follow
 
 ADMIN = "conformance"
 PASSWORD = "a password of its own 1"
@@ -47,6 +48,7 @@ def manager() -> Iterator[ServeProcess]:
         with served.client() as client:
             fill(client, made.folder)
         observe(served, SWITCH, ports=8)
+        follow(served)
         yield served
 
 

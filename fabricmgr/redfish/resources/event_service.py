@@ -26,6 +26,7 @@ TYPES = (
     "EventDestination",
     "EventService",
     "Fabric",
+    "FabricMgrWorkload",
     "Manager",
     "ManagerAccount",
     "Role",

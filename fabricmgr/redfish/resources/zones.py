@@ -115,7 +115,8 @@ def body(shown: Shown) -> Json:
         "Links": {key: value for name in of_kind[shown.kind] for key, value in ids.counted(name, links[name]).items()},
     }
     if shown.api is not None:
-        page["Oem"] = {"FabricMgr": {"@odata.type": OEM_TYPE, "Cluster": _api(shown.api)}}
+        inside = ids.reference(f"{ids.ZONES}/{shown.cluster}/Oem/FabricMgr/Workloads")
+        page["Oem"] = {"FabricMgr": {"@odata.type": OEM_TYPE, "Cluster": _api(shown.api), "Workloads": inside}}
     return {**page, "Description": shown.description} if shown.description else page
 
 
