@@ -132,7 +132,7 @@ TIERS = (
     Tier("redfish clients", redfish_clients, marker="redfish_clients"),
     Tier("conformance", conformance, marker="conformance"),
     Tier("kubernetes", kubernetes, folder="tests/e2e/kube"),
-    Tier("kubernetes by our manifests", installed, marker="manifests"),
+    Tier("kubernetes manifests", installed, marker="manifests"),
     Tier("wheel", nothing, marker="wheel"),
 )
 
