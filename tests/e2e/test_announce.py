@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -102,8 +103,8 @@ def segment(tmp_path: Path) -> Iterator[Segment]:
             stack.callback(node.kill)
         segment = Segment(places[0], nodes)
         # A link that came up has its IPv6 addresses ready up to a second later.
-        for number in (2, 3):
-            until(lambda at=number: segment.client.ping(f"192.0.2.{at}") and segment.client.ping(f"2001:db8:60::{at}"))
+        for address in ("192.0.2.2", "2001:db8:60::2", "192.0.2.3", "2001:db8:60::3"):
+            until(partial(segment.client.ping, address))
         yield segment
 
 
