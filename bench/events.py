@@ -33,7 +33,7 @@ from fabricmgr.kube.views import DEPLOYMENTS, NODES, SERVICES
 from tests.support.kube import objects
 from tests.support.kube.cluster import Cluster, cluster
 from tests.support.kube.options import Options
-from tests.support.kube.story import follow
+from tests.support.kube.stage import follow
 from tests.support.kube.subscriber import Subscriber, subscribed
 from tests.support.node_agent import ROOT, wait_for
 from tests.support.tiers import kubernetes

@@ -7,7 +7,7 @@ import pytest
 from tests.support.kube import objects
 from tests.support.kube.cluster import Cluster, Json, addresses
 from tests.support.kube.options import NETWORK
-from tests.support.kube.story import follow
+from tests.support.kube.stage import follow
 from tests.support.node_agent import wait_for
 
 SPACE = "keeping"

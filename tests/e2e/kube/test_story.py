@@ -3,7 +3,8 @@
 import time
 
 from tests.support.kube.cluster import Cluster
-from tests.support.kube.story import CHAPTERS, stage
+from tests.support.kube.stage import stage
+from tests.support.kube.story import CHAPTERS
 
 
 def test_from_kubectl_apply_to_addresses_that_are_all_back(cluster: Cluster) -> None:

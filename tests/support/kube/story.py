@@ -3,12 +3,12 @@
 Each chapter says what it does and holds to what it claims: an AssertionError ends the story with the claim that was not so.
 """
 
+import json
 import re
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -16,21 +16,17 @@ from pathlib import Path
 from uuid import uuid4
 
 from fabricmgr.kube.write import FINALIZER
-from tests.support.kube.cluster import Cluster, Json, Say, addresses, noted
+from tests.support.kube.cluster import Cluster, Json, Say, addresses
 from tests.support.kube.node import KubeNode
 from tests.support.kube.options import PODS
-from tests.support.kube.subscriber import Heard, Subscriber, subscribed
-from tests.support.netns import Namespace
+from tests.support.kube.subscriber import Subscriber
 from tests.support.node_agent import wait_for
 from tests.support.postgres import values
-from tests.support.site import plug
+from tests.support.segment_client import Client
 
 YAML = Path(__file__).parent / "story.yaml"
 APP = "web"
-POOL = "story"
-OUTSIDE = ("203.0.113.16/28", "2001:db8:5e::/124")
-CLIENT = 200  # its number on the segment
-OFTEN = ("AddressAllocated", "AddressReleased")  # two for each pod: not said one by one
+FAILOVER = 5.0  # seconds; a test of its own holds to less
 PLAIN = ("WorkloadDegraded", "WorkloadAvailable")
 
 
@@ -47,10 +43,10 @@ class Past:
 class Asking:
     """A client that asks the external address again and again, by a thread."""
 
-    def __init__(self, made: Cluster, client: Namespace, address: str) -> None:
+    def __init__(self, made: Cluster, client: Client, address: str) -> None:
         self.answers: list[str] = []
         self._ends = threading.Event()
-        self._ask = partial(made.curl, client, address, 80)
+        self._ask = partial(made.curl, client.where, address, 80)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
@@ -71,10 +67,12 @@ class Asking:
 
 @dataclass
 class Story:
-    """client: a namespace outside the pods' network. events: what a subscriber heard. space: the namespace of Kubernetes it plays in."""
+    """client: on the nodes' segment, where it knows no way but layer 2. events: what a subscriber heard. space: a namespace of Kubernetes.
+
+    past: every pod there was, by name. outside: the Service's addresses."""
 
     made: Cluster
-    client: Namespace
+    client: Client
     events: Subscriber
     say: Say
     space: str = field(default_factory=lambda: f"story-{uuid4().hex[:6]}")
@@ -102,11 +100,12 @@ class Story:
         self.holds(f"{len(pairs)} requests from pod to pod, over both families, were answered by whom they were meant for", not wrong)
 
     def serve(self) -> None:
-        """A client outside the pods' network asks the external address"""
+        """A client on the nodes' segment, which knows no way to a pod, asks the external address"""
         ingress = wait_for("the Service has an address of each family", lambda: two(self.ingress()), 20)
         self.outside = [each["ip"] for each in ingress]
         self.say(f"kubectl get service: EXTERNAL-IP {', '.join(self.outside)}")
         for address in self.outside:
+            self.say(f"ip neigh, at the client: {address} is at the MAC of {self.announcer(address).name}")
             answered = self.answering(address)
             nodes = {self.past[each].node for each in answered}
             self.holds(f"{address}: {len(answered)} pods answered curl, on both nodes", len(nodes) == 2)
@@ -114,8 +113,7 @@ class Story:
     def hear(self) -> None:
         """A subscriber to Redfish events has heard of all this, in its order"""
         self.rollouts("WorkloadProgressing", "WorkloadComplete")
-        service = self.events.about(f"{self.space}/{APP}")
-        self.holds("the Service: both addresses were assigned", service == ["ServiceAddressAssigned"] * 2)
+        self.holds("the Service: both addresses were assigned", self.heard("ServiceAddressAssigned", f"{self.space}/{APP}") == 2)
         given = {each.args[0] for each in self.events.heard if each.name == "AddressAllocated"}
         self.holds("each pod: its addresses were allocated", given >= {each for past in self.past.values() for each in past.addresses})
 
@@ -140,17 +138,20 @@ class Story:
         self.rollouts(*["WorkloadProgressing", "WorkloadComplete"] * 2)
 
     def kill_agent(self) -> None:
-        """A node's agent is killed (kill -9); its pods go on, one of them is deleted; the agent comes back"""
-        pods = self.pods()
-        node = self.made.node(Counter(pod["spec"]["nodeName"] for pod in pods).most_common(1)[0][0])
-        here, gone = [pod for pod in pods if pod["spec"]["nodeName"] == node.name][:2]
+        """The agent that announces the external address is killed (kill -9); pods of its node go on, one is deleted; it comes back"""
+        address, pods = self.outside[0], self.pods()
+        node = self.announcer(address)
+        mine = [pod for pod in pods if pod["spec"]["nodeName"] == node.name]
+        here, gone = mine[0], mine[-1]
         there = next(pod for pod in pods if self.apart(here, pod))
         before = set(node.state().attachments)
+        self.say(f"kill -9: the agent of {node.name}")
+        killed = time.monotonic()
         node.agent.kill()
-        self.say(f"killed: the agent of {node.name}")
-        self.holds("a pod of this node reaches one of the other", self.made.curl(here, addresses(there)[0]) == name(there))
+        took = self.client.back(address, killed)
+        self.holds(f"{address} answers again after {took:.1f} s, announced by {self.announcer(address).name}", took < FAILOVER)
+        self.holds(f"a pod of {node.name} reaches one of the other node", self.made.curl(here, addresses(there)[0]) == name(there))
         self.holds("and the other way round", self.made.curl(there, addresses(here)[0]) == name(here))
-        self.holds("the external address answers", self.answering(self.outside[0]))
         self.kubectl("delete", "pod", name(gone), "--timeout=60s")
         self.holds("the runtime could take the pod down: the deletion waits for the agent", before <= set(node.state().attachments))
         node.start_agent()
@@ -160,6 +161,7 @@ class Story:
         lost = before - set(node.state().attachments)
         self.holds("the agent knows what it knew, but for the pod that was deleted", len(lost) == 1)
         self.holds("whose addresses were given back", self.returned([self.past[name(gone)]]))
+        self.holds("the subscriber heard who announces the address now", self.heard("ServiceAddressMoved", f"{self.space}/{APP}"))
 
     def kill_manager(self) -> None:
         """The manager is killed (kill -9) during a scale-up to 8"""
@@ -168,6 +170,7 @@ class Story:
         wait_for("the fifth pod is there", lambda: len(self.pods()) > 4, 20)
         self.made.manager.process.kill()
         self.say(f"killed; the subscriber's last event is {heard}")
+        self.holds("the external address answers meanwhile", self.answering(self.outside[0]))
         self.holds("the scale-up is completed without it: nodes hold addresses", len(self.ready(8)) == 8)
         self.made.manager.start()
         self.say("the manager is back")
@@ -250,8 +253,14 @@ class Story:
 
     def answering(self, address: str) -> set[str]:
         """Pods that answered one of twenty requests from outside."""
-        wait_for(f"{address} answers", lambda: self.made.curl(self.client, address, 80), 30)
-        return {answer for answer in (self.made.curl(self.client, address, 80) for _ in range(20)) if answer}
+        wait_for(f"{address} answers", lambda: self.made.curl(self.client.where, address, 80), 30)
+        return {answer for answer in (self.made.curl(self.client.where, address, 80) for _ in range(20)) if answer}
+
+    def announcer(self, address: str) -> KubeNode:
+        """The node whose MAC answers for an address on the segment."""
+        wait_for(f"{address} answers", lambda: self.client.curl(address), 30)
+        mac = json.loads(self.client.where.run("ip", "-j", "neigh", "show", "to", address).stdout)[0]["lladdr"]
+        return next(node for node in self.made.nodes if mac in node.run("ip", "link", "show", "uplink").stdout)
 
     def finalizers(self) -> list[str]:
         services = self.made.items("services", "-A")
@@ -346,51 +355,3 @@ def two(found: list[Json]) -> list[Json]:
 def clock(text: str | None) -> str:
     """The time of day, in UTC."""
     return text[11:19] if text else "now"
-
-
-# --- before and after -------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def stage(made: Cluster, say: Say) -> Iterator[Story]:
-    """A cluster that is followed, a pool for Services, a client, a subscriber. Afterwards nothing of it is left, however far it got."""
-
-    def heard(each: Heard) -> None:
-        if each.name not in OFTEN:
-            say(f"      event {each.position}: {each.name}({', '.join(each.args)})")
-
-    with ExitStack() as stack:
-        follow(made)
-        pool = {"name": POOL, "purpose": "Service", "cooldown_seconds": 0, "prefixes": [{"prefix": each} for each in OUTSIDE]}
-        made.manager.ask("POST", "/v1/pools", pool)
-        stack.callback(made.manager.ask, "DELETE", f"/v1/pools/{POOL}")
-        client = stack.enter_context(noted(made.folder, "client"))
-        plug(made.hub, client, CLIENT)
-        for prefix, by in zip(OUTSIDE, made.nodes[0].addresses, strict=True):
-            client.run("ip", "route", "add", prefix, "via", by)
-        events = stack.enter_context(subscribed(made.manager, heard))
-        story = Story(made, client, events, say)
-        stack.callback(clear, story)
-        yield story
-
-
-def follow(made: Cluster) -> None:
-    made.manager.ask("PATCH", "/v1/clusters/default", {"kubeconfig": made.kubeconfig.read_text()})
-
-    def followed() -> bool:
-        api = made.manager.ask("GET", "/v1/clusters/default")["api"]
-        return bool(api["state"] == "following" and api["progressed_at"])
-
-    wait_for("the cluster is followed", followed, 30)
-
-
-def clear(story: Story) -> None:
-    """Whatever a story that ended early had killed or made."""
-    made = story.made
-    if made.manager.process.running is None:
-        made.manager.start()
-    for node in made.nodes:
-        if node.agent.running is None:
-            node.start_agent()
-    made.kubectl("delete", "namespace", story.space, "--ignore-not-found", "--timeout=100s")
-    wait_for("the manager holds nothing", lambda: not made.manager.allocations(namespace=story.space), 30)

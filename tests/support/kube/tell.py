@@ -6,7 +6,7 @@ import time
 
 from tests.support.kube.cluster import cluster
 from tests.support.kube.options import Options
-from tests.support.kube.story import stage
+from tests.support.kube.stage import stage
 from tests.support.tiers import kubernetes
 
 BEGAN = time.monotonic()
