@@ -6,18 +6,19 @@ Events never holds up the finalizer: a namespace that is being deleted would wai
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from fabricmgr.controllers.cluster_view import ClusterView
 from fabricmgr.controllers.service_conditions import ASSIGNED, CONFLICT, OURS, Verdict, said, verdicts
+from fabricmgr.controllers.waiting import Key, Waiting
 from fabricmgr.domain.errors import ApiRefused, FabricError
 from fabricmgr.domain.events import DomainEvent, ServicePending
-from fabricmgr.domain.kube import PREFIX
+from fabricmgr.domain.kube import ADDRESSES, POOL, PREFIX
 from fabricmgr.domain.names import ClusterName
-from fabricmgr.domain.service import Asked, ours
+from fabricmgr.domain.service import MIGRATED, SHARING, Asked, ours
 from fabricmgr.kube import write
 from fabricmgr.kube.objects import Condition, Kind
 from fabricmgr.kube.queue import Queue
@@ -27,20 +28,18 @@ from fabricmgr.kube.write import FINALIZER
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.metrics import KUBE_TRANSITIONS
 from fabricmgr.problems import sentence
-from fabricmgr.services import service_addresses
+from fabricmgr.services import service_addresses, service_waiting
 from fabricmgr.services.service_addresses import Settled, Shown
 from fabricmgr.services.service_leaving import AGAIN, Leaving
+from fabricmgr.services.service_waiting import Stamp
 from fabricmgr.store import announce_rows, service_rows
 from fabricmgr.store.announce_rows import Digest
 from fabricmgr.store.tx import Tx
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
-"""Namespace and name."""
-
 LOCAL = "Local"  # externalTrafficPolicy: only nodes with an endpoint serve
-RETRY = 3.0  # seconds between tries of Services that wait: addresses are released and pools change without a word of their cluster
+RETRY = 3.0  # seconds between looks for Services that wait: addresses are released and pools change without a word of their cluster
 RESYNC = 300.0
 LOOK = 1.0  # seconds between looks at what becomes of announcements
 IP_MODE = (1, 30)  # the first server that keeps ipMode unless it is told not to
@@ -55,7 +54,8 @@ class KubeServices:
     def __init__(self, view: ClusterView) -> None:
         self._view = view
         self._known: set[Key] = set()
-        self._waiting: set[Key] = set()
+        self._waiting = Waiting()
+        self._stamp: Stamp | None = None
         self._since: dict[tuple[Key, str], tuple[str, str, datetime]] = {}
         self._announced: dict[Key, Digest] = {}
         self._mode: str | None = None
@@ -98,9 +98,26 @@ class KubeServices:
         return sorted({each.key for each in self._view.copy(SERVICES).store.values() if self._concerns(each)} | self._known)
 
     async def _again(self) -> Outcome:
-        for key in self._waiting:
-            self._queue.add(key)
+        """One look for all that wait: where nothing changed that could help them, none of them is looked at."""
+        if not len(self._waiting):
+            self._stamp = None
+            return Outcome.done("no Service waits for an address")
+        now, cluster = self._view.clock(), ClusterName(self._view.cluster)
+        async with self._view.database.read() as tx:
+            found = await service_waiting.stamp(tx, self._view.cluster_id, cluster, now)
+        if found != self._stamp:
+            for key in self._waiting.firsts():
+                self._queue.add(key)
+        self._stamp = found
         return Outcome.done(f"{len(self._waiting)} Services wait for an address")
+
+    def _note(self, found: Service, reason: str) -> None:
+        """Whether it waits. Once one has what it wanted, the next that waits for the same may get it too."""
+        if reason:
+            looked = self._stamp.labels if self._stamp is not None else frozenset(found.labels)
+            self._waiting.put(found.key, alike(found, reason, looked))
+        elif (following := self._waiting.drop(found.key)) is not None:
+            self._queue.add(following)
 
     async def _follow(self) -> Outcome:
         """What nodes announce changes without a word of the cluster."""
@@ -139,7 +156,7 @@ class KubeServices:
             now=self._view.clock(),
         )
         settled = await self._view.database.run(settling)
-        (self._waiting.add if settled.reason else self._waiting.discard)(key)
+        self._note(found, settled.reason)
         self._announced[key] = announce_rows.digest(settled.announced)
         await self._show(found, settled)
         await self._say(found, settled.told)
@@ -180,7 +197,7 @@ class KubeServices:
             await write.remove_finalizer(self._view.client, SERVICES, await self._newest(found))
             await self._say(found, withdrawn.told)
         self._known.discard(key)
-        self._waiting.discard(key)
+        self._waiting.drop(key)
         self._announced.pop(key, None)
         for kind in OURS:
             self._since.pop((key, kind), None)
@@ -245,6 +262,17 @@ def asked_of(found: Service) -> Asked:
         found.annotations,
         found.metadata.deleting,
     )
+
+
+def alike(found: Service, reason: str, looked: Iterable[str]) -> Hashable:
+    """The same for Services that wait for the same: what pools they may use, what they ask for, and what stood in the way.
+
+    looked: keys of labels that pools look at."""
+    asked = asked_of(found)
+    shares = asked.ports if asked.annotations.get(SHARING) else ()
+    said = frozenset((key, asked.annotations[key]) for key in (ADDRESSES, POOL, SHARING, *MIGRATED) if key in asked.annotations)
+    labels = frozenset((key, found.labels[key]) for key in looked if key in found.labels)
+    return (found.namespace, reason, asked.families, asked.policy, asked.address, said, labels, shares)
 
 
 def shown_of(found: Service, endpoints: tuple[str, ...] | None = ()) -> Shown:

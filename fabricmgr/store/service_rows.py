@@ -123,6 +123,19 @@ async def release(tx: Tx, owner: UUID, actor: str, now: datetime) -> None:
     await tx.all(_RELEASE, {"now": now, "owner": owner, "actor": actor})
 
 
+_COUNTS = text("""
+    select (select coalesce(sum(b.generation), 0) from block b join prefix p on p.id = b.prefix_id join pool q on q.id = p.pool_id
+      where q.purpose = 'Service')::bigint as generations,
+      (select coalesce(sum(version), 0) from service where cluster_id = :cluster)::bigint as versions,
+      (select count(*) from service where cluster_id = :cluster) as services
+""")
+
+
+async def counts(tx: Tx, cluster_id: int) -> tuple[int, ...]:
+    """Numbers that change when an address of a pool for Services is assigned, and when a Service of the cluster changes."""
+    return tuple(await tx.only(_COUNTS, {"cluster": cluster_id}))
+
+
 def _of(cluster_id: int) -> Select[Any]:
     return select(service).where(service.c.cluster_id == cluster_id)
 

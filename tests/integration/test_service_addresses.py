@@ -9,9 +9,10 @@ import pytest
 
 from fabricmgr.domain.names import DEFAULT_CLUSTER
 from fabricmgr.domain.service import Asked
-from fabricmgr.services import service_addresses
+from fabricmgr.services import service_addresses, service_waiting
 from fabricmgr.services.service_addresses import Settled, Shown
 from fabricmgr.services.service_leaving import Leaving
+from fabricmgr.services.service_waiting import Stamp
 from tests.support.writing import Site, site
 
 pytestmark = pytest.mark.anyio
@@ -208,3 +209,35 @@ async def test_a_pool_that_is_named_must_be_there_and_an_edit_of_pools_takes_not
 
         assert "names pool 'nowhere'" in unknown.reason
         assert await here.address(replace(shown("kept"), uid="u-9")) == kept
+
+
+async def test_what_waiting_services_wait_for_changes_when_something_could_help_them_and_not_else(database_url: str) -> None:
+    async with services(database_url, "198.51.100.0/31", cooldown=60) as here:
+
+        async def stamp() -> Stamp:
+            async with here.here.database.read() as tx:
+                return await service_waiting.stamp(tx, here.id, DEFAULT_CLUSTER, here.here.clock())
+
+        await here.settle(shown("a"))
+        await here.settle(shown("b"))
+        await here.settle(shown("waits"))
+        seen = [await stamp()]
+        await here.settle(shown("waits"))
+        here.here.clock.go(5)
+        assert await stamp() == seen[0]
+
+        async def changed() -> bool:
+            seen.append(await stamp())
+            return seen[-1] != seen[-2]
+
+        await here.withdraw("a")
+        assert await changed()
+        here.here.clock.go(61)  # it has rested
+        assert await changed()
+        await here.here.sql.execute('update pool set selectors = \'{"services": {"tier": ["edge"]}}\'')
+        assert await changed()
+        assert seen[-1].labels == {"tier"}
+        row = "insert into kube_namespace (cluster_id, name, uid, labels, annotations) values ($1, 'shop', 'u', '{}', '{}')"
+        await here.here.sql.execute(row, here.id)
+        assert await changed()
+        assert not await changed()
