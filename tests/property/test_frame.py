@@ -157,7 +157,13 @@ def _prefix(number: int, length: int) -> IPv4Network | IPv6Network:
 
 
 interfaces = st.builds(Interface, words, words | st.just(""), words | st.just(""), numbers, words | st.just(""), words | st.just(""))
-ips = st.builds(Ip, st.builds(_interface_address, st.integers(0, 2**128 - 1), st.integers(0, 128)), st.none() | addresses)
+
+
+def _ip(shown: IPv4Interface | IPv6Interface, gateway: IPv4Address | IPv6Address | None) -> Ip:
+    return Ip(shown.ip, shown.network.prefixlen, gateway)
+
+
+ips = st.builds(_ip, st.builds(_interface_address, st.integers(0, 2**128 - 1), st.integers(0, 128)), st.none() | addresses)
 routes = st.builds(
     Route,
     st.builds(_prefix, st.integers(0, 2**128 - 1), st.integers(0, 128)),
