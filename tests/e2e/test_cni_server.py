@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from fabricmgr.agent.frame import Frame, encode_frame, parse_answer
-from fabricmgr.agent.request import CniRequest
+from fabricmgr.agent.frame import LENGTH_BYTES, Frame, encode_frame, frame_length, parse_answer, parse_frame
+from fabricmgr.agent.request import CniRequest, parse_request
 from fabricmgr.agent.server import prepare_directory
-from fabricmgr.domain.errors import PoolExhausted, SettingRefused
+from fabricmgr.domain.errors import FabricError, PoolExhausted, SettingRefused
 from tests.support.edge import CONFIG, Edge
 from tests.support.netns import Namespace, namespace
 from tests.support.shims import KINDS, ROOT, Printed, build, call, start, variables
@@ -424,6 +424,18 @@ async def test_stopping_lets_running_calls_end(edge: Edge, pod: Namespace) -> No
 # --- what no shim sends --------------------------------------------------------------------------------------------------
 
 
+def is_request(data: bytes) -> bool:
+    """Whether bytes begin with a whole frame that asks for something."""
+    try:
+        length = frame_length(data)
+        if len(data) < LENGTH_BYTES + length:
+            return False
+        parse_request(parse_frame(data[LENGTH_BYTES : LENGTH_BYTES + length]))
+    except FabricError:
+        return False
+    return True
+
+
 async def test_frames_broken_at_every_byte_leave_the_edge_serving(edge: Edge) -> None:
     whole = encode_frame(Frame("fabricmgr-cni", "STATUS", path="/opt", stdin=CONFIG))
     before = open_descriptors()
@@ -433,10 +445,12 @@ async def test_frames_broken_at_every_byte_leave_the_edge_serving(edge: Edge) ->
 
     answers = [await asyncio.to_thread(raw_call, edge.path, data) for data in broken]
 
-    told = [parse_answer(answer) for answer in answers if answer]
-    assert len(told) > 20
-    assert {answer.exit for answer in told} == {1}
-    assert all(json.loads(answer.stdout)["msg"] for answer in told)
+    told = [(data, parse_answer(answer)) for data, answer in zip(broken, answers, strict=True) if answer]
+    # Some changes leave a request, such as one of another path: it is answered where that is quicker than the caller's leaving.
+    refused = [answer for data, answer in told if not is_request(data)]
+    assert len(refused) > 20
+    assert {answer.exit for answer in refused} == {1}
+    assert all(json.loads(answer.stdout)["msg"] for answer in refused)
     assert (await edge.call("static", CNI_COMMAND="STATUS")).exit == 0
     await edge.settle(lambda: open_descriptors() <= before)
 
