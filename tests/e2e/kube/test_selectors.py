@@ -60,14 +60,14 @@ def first(pod: Json) -> str:
 
 
 def explained(cluster: Cluster, where: str, pod: str) -> Json:
-    found: Json = cluster.manager.ask("GET", f"/v1/clusters/default/explain/pods/{where}/{pod}")["items"][0]
-    return found
+    found: list[Json] = cluster.manager.ask("GET", f"/v1/clusters/default/explain/pods/{where}/{pod}")["items"]
+    return next(each for each in found if each["network"] == NETWORK)
 
 
 def test_pods_of_a_namespace_get_the_pool_that_selects_it_and_reach_all_others(selecting: Cluster) -> None:
     wanted = within(objects.deployment("rich", 2), "gold")
     plain = objects.deployment("plain", 1)
-    asked = {"manifest": json.dumps(wanted), "namespace": "gold"}
+    asked = {"manifest": json.dumps(wanted), "namespace": "gold", "network": NETWORK}
     said = selecting.manager.ask("POST", "/v1/clusters/default/simulate", asked)
     selecting.apply(wanted, plain)
     try:
