@@ -138,3 +138,8 @@ class Network:
             return self.decide, ()
         namespaces = tuple(sorted({*self.namespaces, *self.namespaces_found}))
         return (Decide.NAMESPACES if self.namespaces_found else self.decide), namespaces
+
+    def is_decided_for(self, namespace: str) -> bool:
+        """Whether the manager decides for pods of a namespace; else their node does."""
+        decide, namespaces = self.decided
+        return decide is Decide.MANAGER or namespace in namespaces

@@ -114,7 +114,7 @@ async def _read(around: Around, asked: PodsAsked) -> _Pods:
     labels = dict(nodes[0].labels) if nodes else {}
     who = Who(KubePod(asked.namespace, asked.what, "", annotations=asked.annotations, labels=asked.labels), namespace, labels)
     pools = [around.room.pools[name].candidate(place) for place, name in enumerate(around.network.pools)]
-    central = explain.who_decides(around.network, namespace).startswith("the manager") or asks_manager(namespace, pools)
+    central = around.network.is_decided_for(namespace.name) or asks_manager(namespace, pools)
     subject = who.subject() if central else Subject(Kind.NODE, node_labels=labels)
     decision = decide(subject, pools)
     return _Pods(asked, nodes, await _held(around, asked), decision, subject.asked_pool, who.addresses, central)
