@@ -27,6 +27,9 @@ LOOK = 0.25  # seconds between looks at children whose death was not signalled
 STARTING_LOOK = 0.01  # the same while something starts: nobody signals that it is ready
 # Seconds after the wish to end until each is ended by force: requests in flight and streams, then the loops, then Postgres.
 WORKERS_END, CONTROLLERS_END, POSTGRES_END = 3.0, 3.9, 4.7
+# Connections to the embedded Postgres. Of a web worker: 8 that write, 8 that look, 4 of the writer, 1 that listens. Of all others: 20 of
+# the controllers, the leader's, 2 that listen, 3 kept for the superuser, and a few for a migration and for one who looks by hand.
+OF_A_WORKER, OF_THE_OTHERS = 21, 34
 CONTROLLERS = "fabricmgr.app.controllers_process"
 WORKER = "fabricmgr.app.worker"
 
@@ -112,7 +115,8 @@ class Supervisor:
 
     def _start_postgres(self) -> None:
         folder = self._settings.data_dir / "postgres"
-        self._postgres = EmbeddedPostgres(folder, pg_bin=self._settings.pg_bin, report=self._say)
+        connections = OF_THE_OTHERS + OF_A_WORKER * self._settings.web_workers
+        self._postgres = EmbeddedPostgres(folder, pg_bin=self._settings.pg_bin, connections=connections, report=self._say)
         self._wait_for(self._postgres.waiting_for)
         try:
             self._postgres.start()

@@ -27,7 +27,8 @@ from fabricmgr.store.wake import OUTBOX_STATEMENT, WAKE_STATEMENT
 T = TypeVar("T")
 
 TRIES = 5
-LOOKING = 8  # connections at most
+CONNECTIONS = 8  # at most, for what writes; as many again, up to LOOKING, for what only looks
+LOOKING = 8
 FIRST_PAUSE = 0.05  # seconds; doubled with each try, half of it by chance
 
 
@@ -130,7 +131,7 @@ class Database:
         url: str,
         *,
         clock: Callable[[], datetime],
-        connections: int = 8,
+        connections: int = CONNECTIONS,
         turn: float = TURN,
         name: str = "manager",
         chance: Callable[[], float] = random.random,
