@@ -23,6 +23,7 @@ from fabricmgr.kube.reflector import Change
 from fabricmgr.kube.views import NODES, Node
 from fabricmgr.loop import Loop, Outcome
 from fabricmgr.metrics import KUBE_TRANSITIONS
+from fabricmgr.problems import sentence
 from fabricmgr.services import kube_nodes
 from fabricmgr.services.kube_nodes import KIND, Headroom
 from fabricmgr.services.kube_shown import node_of
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 NO_ADDRESSES = "fabricmgr.io/no-addresses"  # taint
 DEGRADED = "fabricmgr.io/network-degraded"  # taint
 FREE = "fabricmgr.io/free-addresses"  # label
+MARKS = "headroom"  # the cluster's page has a right that is missing for marks beside what is doubtful of Nodes
 PERIOD = 2.0  # seconds between looks at what is free
 RESYNC = 30.0  # seconds between looks at all Nodes: agents fall silent without a change of their Node
 COUNT = timedelta(seconds=5)  # between counts of what pools have
@@ -138,7 +140,9 @@ class KubeNodes:
                 if room is not None and not node.metadata.deleting:
                     written += await self._mark(node, room)
         except ApiRefused as refused:
-            return Outcome.again(60.0, f"headroom is not shown: we may not {refused.verb} {refused.resource}")
+            self._view.notes[MARKS] = f"free addresses are not shown: {sentence(refused)}"
+            return Outcome.again(60.0, self._view.notes[MARKS])
+        self._view.notes.pop(MARKS, None)
         return Outcome.done(f"marked {written} nodes" if written else "nodes show what they have left")
 
     async def _database_look(self) -> None:

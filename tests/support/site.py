@@ -80,9 +80,14 @@ class SiteManager:
 
     def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         """The answer of one call, which must succeed."""
-        text, _, status = self._curl(method, path, json.dumps(body) if body is not None else "").rpartition(" ")
-        assert status.startswith("2"), f"{method} {path}: {status} {text}\n{self.last_words()}"
+        status, text = self.answer(method, path, body)
+        assert 200 <= status < 300, f"{method} {path}: {status} {text}\n{self.last_words()}"
         return json.loads(text) if text else None
+
+    def answer(self, method: str, path: str, body: Mapping[str, object] | None = None) -> tuple[int, str]:
+        """Status and text of one call, whatever becomes of it; status 0 where there was no answer."""
+        text, _, status = self._curl(method, path, json.dumps(body) if body is not None else "").rpartition(" ")
+        return int(status or 0), text
 
     def last_words(self) -> str:
         """The end of its log; nothing where somebody else started it."""
