@@ -59,6 +59,8 @@ GREET_LIMIT = 3.0
 LAST_WORDS_LIMIT = 2.0
 # Seconds in which ADDs gather before one look decides on more blocks: it walks every address held.
 SUPPLY_GATHER = 0.02
+# Seconds that a report waits for calls to end.
+REPORT_PATIENCE = 0.25
 
 # New objects before the collector looks for cycles, and how many looks make it look at older ones: the agent makes few cycles.
 COLLECTION = (5000, 20, 50)
@@ -127,7 +129,7 @@ class Agent:
     def _loops(self) -> dict[str, Loop]:
         passes: Sequence[tuple[str, Callable[[], Awaitable[Outcome]], float]] = (
             ("hello", self._greet, 1.0),
-            ("report", self.sync.report, 5.0),
+            ("report", self._report, 5.0),
             ("desired", self.sync.follow, 1.0),
             ("supply", self.supply.once, 5.0),
             ("ground", self._ground, 10.0),
@@ -149,7 +151,7 @@ class Agent:
         self.holdings.taken = self._taken
         self.holdings.blocks_changed = self.ground.widen
         self.supply.must_greet = self._must_greet
-        self.leaving.left = self.loops["supply"].wake
+        self.leaving.left = self._left
         self.announcer.woken = self.loops["announce"].wake
         self.announcer.changed = self.loops["announcing"].wake
 
@@ -166,6 +168,11 @@ class Agent:
         names = [PoolName(pool) for pool in pools]
         if any(self.holdings.stock.at_hand(names, family) < 2 * self.settings.low_mark for family in families):
             self.loops["supply"].wake_within(SUPPLY_GATHER)
+
+    def _left(self) -> None:
+        """They left in a bunch, so there is nothing to gather: the manager may have their addresses rest."""
+        self.loops["supply"].wake()
+        self.loops["report"].wake()
 
     def _gone(self, keys: Sequence[Key | None]) -> None:
         """Called in the reaper's thread."""
@@ -209,6 +216,11 @@ class Agent:
             for name in ("report", "supply", "desired", "settle"):
                 self.loops[name].wake()
         return outcome
+
+    async def _report(self) -> Outcome:
+        """A report costs as much as several ADDs, and they come first."""
+        await self.server.lull(REPORT_PATIENCE)
+        return await self.sync.report()
 
     async def _ground(self) -> Outcome:
         """The manager hears of another address of this node too: it is where others send our pods' packets."""

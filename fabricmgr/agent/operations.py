@@ -68,6 +68,8 @@ class Operations:
 
     async def add(self, request: CniRequest) -> CniResult:
         """Attach. Raises what stands in the way, and then nothing is left behind."""
+        # Before anything is looked at: from there to the answer nobody comes between, but where a former life ends or the manager is asked.
+        await self._parts.turns.let_others_come()
         spec, network = self._network(request.network)
         adding.check_asked(request.asked, spec)
         key: Key = (request.network, request.container, request.ifname)

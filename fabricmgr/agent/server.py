@@ -31,6 +31,8 @@ from fabricmgr.problems import BUG, problem_of, sentence
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
+# Connections taken in one turn of the loop.
+BUNCH = 16
 # Seconds a caller has for its frame, to take its answer, and to close after it. A shim needs a millisecond for each.
 FRAME_LIMIT = 5.0
 ANSWER_LIMIT = 5.0
@@ -80,19 +82,21 @@ class Server:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
+    async def lull(self, limit: float) -> None:
+        """Until the calls that run now have ended, at most so many seconds: for what may wait and would take their time."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=limit)
+
     def _watch(self) -> None:
         """Accept whoever comes. Watched once, not awaited for each caller: that would be three turns of the loop a call."""
         if self._listener is not None:
             asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     def _accept(self, listener: socket.socket) -> None:
-        """Who has connected first: where more have, the loop is back here when this one has had its turn."""
+        """Those who have connected first: where more have, the loop is back here when these have had their turn."""
         try:
-            connection, _ = listener.accept()
-            connection.setblocking(False)
-            task = asyncio.create_task(self._guarded(connection), name="cni call")
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            for _ in range(BUNCH):
+                self._take(listener.accept()[0])
         except BlockingIOError:
             return
         except OSError as error:  # out of descriptors: those in use come back as calls end
@@ -100,6 +104,12 @@ class Server:
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
             loop.call_later(ACCEPT_PAUSE, self._watch)
+
+    def _take(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        task = asyncio.create_task(self._guarded(connection), name="cni call")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     async def _guarded(self, connection: socket.socket) -> None:
         """One connection, from first byte to close. Whatever happens in it ends with it."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.support.bursts import all_at_once
 from tests.support.namespaces import make_ns, node_ns, pod_ns
 from tests.support.netns import Namespace
 from tests.support.node_agent import Node, Process, addresses, node, wait_for
@@ -91,6 +92,40 @@ def test_killed_anywhere_in_add_nothing_is_lost_or_doubled(here: Node, pod_ns: M
         if not ended:
             return
     raise AssertionError("ADD never came to its end")
+
+
+@pytest.mark.parametrize("kind", ["journal", "netlink"])
+def test_killed_anywhere_in_a_burst_of_adds_nothing_is_lost_or_doubled(here: Node, pod_ns: MakePod, kind: str) -> None:
+    for step in range(1, 40):
+        pods = {f"a{step}-{number}": pod_ns() for number in range(2)}
+        fused = Fused(here, kind)
+        fused.start()
+
+        fused.light(step)
+        printed = all_at_once(here, [here.prepared("ADD", container, pod) for container, pod in pods.items()])
+        ended = fused.burnt()
+        here.start_agent()
+
+        told = {container: addresses(each) for container, each in zip(pods, printed, strict=True) if each.exit == 0}
+        assert ended or len(told) == 2
+        kept = here.state().attachments
+        # One that was done when it ended stays, though nobody was told: a DEL will come.
+        assert {key[1] for key in kept} >= set(told)
+        assert all({a.address for a in kept["podnet", each, "eth0"].place.owned.addresses} == plain(told[each]) for each in told)
+        assert len(here.links()) == len(kept)
+        assert all(pods[container].ping("169.254.1.1") for _, container, _ in kept)
+        assert [here.delete(container, pod).exit for container, pod in pods.items()] == [0, 0]
+        nothing_is_left(here)
+        here.agent.kill()
+        if not ended:
+            assert step > 4
+            return
+    raise AssertionError("the burst never came to its end")
+
+
+def plain(given: list[str]) -> set[str]:
+    """Addresses without their lengths."""
+    return {address.partition("/")[0] for address in given}
 
 
 @pytest.mark.parametrize("kind", ["journal", "netlink"])

@@ -60,6 +60,15 @@ def addresses(printed: Printed) -> list[str]:
     return [ip["address"] for ip in result(printed)["ips"]]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A runtime's call that has not been made yet."""
+
+    plugin: Path
+    environment: Mapping[bytes, bytes]
+    stdin: bytes
+
+
 @dataclass
 class Process:
     """One child of the test; its stderr goes to a file."""
@@ -176,7 +185,7 @@ class Node:
 
     # --- the runtime's side ---
 
-    def cni(
+    def prepared(
         self,
         command: str,
         container: str = "c1",
@@ -186,7 +195,7 @@ class Node:
         args: str = "",
         config: Mapping[str, object] | None = None,
         plugin: Path | None = None,
-    ) -> Printed:
+    ) -> Prepared:
         document = {"cniVersion": "1.1.0", "name": "podnet", "type": PLUGIN, **(config or {})}
         environment = shims.variables(
             self.run_dir / "agent.sock",
@@ -196,7 +205,12 @@ class Node:
             CNI_IFNAME=ifname,
             CNI_ARGS=args,
         )
-        return shims.call(plugin or self.plugin, environment, json.dumps(document).encode())
+        return Prepared(plugin or self.plugin, environment, json.dumps(document).encode())
+
+    def cni(self, command: str, container: str = "c1", pod: Namespace | None = None, **more: Any) -> Printed:
+        """Make a call; what may be said beside these, `prepared` says."""
+        call = self.prepared(command, container, pod, **more)
+        return shims.call(call.plugin, call.environment, call.stdin)
 
     def add(self, container: str, pod: Namespace, **more: Any) -> Printed:
         return self.cni("ADD", container, pod, **more)
