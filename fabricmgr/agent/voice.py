@@ -3,6 +3,9 @@
 Before it speaks it asks the wire, with three probes (RFC 5227 section 2.1, RFC 4862 section 5.4). Their pauses are shorter than those
 RFCs' defaults: who asks here follows another speaker and has less than a second, and a network that needs longer for an answer than
 PROBE_PAUSE and PROBE_LISTEN together would be no use to the Service either.
+
+A probe of another's claims nothing. Who speaks answers it; who asks at the same time gives way to it once (RFC 5227 section 2.1.1, RFC 4862
+section 5.4.3) and no more: the address is ours to give, and a host that asks for it without end must not silence a Service.
 """
 
 from collections.abc import Callable
@@ -21,6 +24,8 @@ ANNOUNCED_AT = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 WATCH_PERIOD = 5.0
 # One who has to keep silent asks again after this and up to twice this.
 ASK_AGAIN = 0.3
+# One who gives way to another that asks too begins anew after this and up to twice this; two of ours hardly do so at once.
+GIVE_WAY = 0.05
 # RFC 5227 section 2.4 (b): one who defends his address does so once in this time, and gives it up at a second claim.
 DEFEND_INTERVAL = 10.0
 
@@ -94,6 +99,7 @@ class Speaker:
         self.due = now
         self._leased, self._ours, self._chance = leased, ours, chance
         self._sent = 0
+        self._gave_way = False
         self._began = now
         self._told = 0
         self._watched_at = now
@@ -109,15 +115,18 @@ class Speaker:
         if self.stage is Stage.SPEAKING:
             return self._speak(now)
         if self.stage is Stage.SILENT:
-            self.stage, self._sent = Stage.PROBING, 0
+            self._begin_to_ask(now)
         return self._ask(now)
+
+    def _begin_to_ask(self, at: float) -> None:
+        self.stage, self._sent, self.due = Stage.PROBING, 0, at
 
     def _ask(self, now: float) -> list[bytes]:
         if self._sent < PROBES:
             self._sent += 1
             self.due = now + (PROBE_PAUSE if self._sent < PROBES else PROBE_LISTEN)
             return [self._probe()]
-        self.stage, self.conflict = Stage.SPEAKING, None
+        self.stage, self.conflict, self._gave_way = Stage.SPEAKING, None, False
         self._began, self._told, self._watched_at, self._defended_at = now, 0, now, None
         return self._speak(now)
 
@@ -146,8 +155,11 @@ class Speaker:
             return []
         if self.stage is Stage.SPEAKING:
             return self._contested(heard.mac, now)
-        if self.stage is Stage.PROBING:
+        if self.stage is Stage.PROBING and heard.said is Said.CLAIM:
             self._keep_silent(heard.mac, now)
+        elif self.stage is Stage.PROBING and not self._gave_way:
+            self._gave_way = True
+            self._begin_to_ask(now + GIVE_WAY * (1 + self._chance()))
         return []
 
     def _contested(self, mac: bytes, now: float) -> list[bytes]:

@@ -133,6 +133,25 @@ def elect(now: Standing, wish: Wish | None, words: Mapping[int, Word], field: Fi
     """The next decision. wish: None where nobody wants it announced any more."""
     if wish is None:
         return replace(now.held_by(None), state="unassigned", conflict="", reason="")
+    if not well(now, wish, words, field):
+        return weighed(now, wish, words, field)
+    conflict = _conflict(now, words, field)
+    same = (now.state, now.conflict, now.reason) == ("speaking", conflict, "")
+    return now if same else replace(now, state="speaking", conflict=conflict, reason="")
+
+
+def well(now: Standing, wish: Wish, words: Mapping[int, Word], field: Field) -> bool:
+    """Whether its holder speaks, is heard, may, and no node could be better. So it is with nearly all addresses nearly always: to weigh
+    all nodes for each of thousands of addresses at every look would take most of a processor."""
+    holder, word = field.nodes.get(now.holder or 0), words.get(now.holder or 0)
+    if holder is None or word is None or now.successor is not None or worse(holder) != (False, False):
+        return False
+    heard = word.stage is Stage.SPEAKING and word.failed >= FAILED_FOR and min(word.told, holder.beat) <= LAPSE
+    return heard and _near(now.address, holder) and _open(holder, field) and (wish.endpoints is None or holder.kube in wish.endpoints)
+
+
+def weighed(now: Standing, wish: Wish, words: Mapping[int, Word], field: Field) -> Standing:
+    """The next decision, all nodes considered."""
     fit, missing = fit_for(now.address, wish, field)
     found = _elected(Race(now, words, fit), field)
     state = {Stage.SPEAKING: "speaking"}.get(_word(words, found.holder).stage, "probing") if found.holder is not None else "unassigned"
@@ -194,16 +213,24 @@ def spread(address: Address, name: str) -> bytes:
 
 def fit_for(address: Address, wish: Wish, field: Field) -> tuple[list[Candidate], str]:
     """Nodes that may announce it, and where there are none, why."""
-    near = [each for each in field.nodes.values() if any(address in segment for segment in each.segments)]
+    near = [each for each in field.nodes.values() if _near(address, each)]
     if not near:
         return [], OFF_SEGMENT
-    open_to = [each for each in near if not (field.label and each.excluded)]
+    open_to = [each for each in near if _open(each, field)]
     if not open_to:
         return [], f"every node on its segment is excluded by the label {EXCLUDED}"
     if wish.endpoints is None:
         return open_to, ""
     serving = [each for each in open_to if each.kube in wish.endpoints]
     return serving, "" if serving else "externalTrafficPolicy is Local, and no node that may announce it has a ready endpoint"
+
+
+def _near(address: Address, node: Candidate) -> bool:
+    return any(address in segment for segment in node.segments)
+
+
+def _open(node: Candidate, field: Field) -> bool:
+    return not (field.label and node.excluded)
 
 
 def wish_of(places: Iterable[frozenset[str] | None]) -> Wish:
@@ -224,10 +251,12 @@ def _word(words: Mapping[int, Word], node: int | None) -> Word:
 
 def _conflict(found: Standing, words: Mapping[int, Word], field: Field) -> str:
     """Nodes that have a part in announcing it answer for it by right, if not for long."""
+    heard = [mac for node in (found.holder, found.successor) if (mac := _word(words, node).conflict)]
+    if not heard:
+        return ""
     parts = [each for each, word in words.items() if word.stage is not Stage.SILENT and each in field.nodes]
     ours = {mac for node in parts for mac in field.nodes[node].macs}
-    heard = [_word(words, node).conflict for node in (found.holder, found.successor)]
-    return next((mac for mac in heard if mac and mac not in ours), "")
+    return next((mac for mac in heard if mac not in ours), "")
 
 
 def _explained(found: Standing, words: Mapping[int, Word], field: Field, missing: str) -> Standing:

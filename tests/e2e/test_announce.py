@@ -15,6 +15,7 @@ import pytest
 
 from fabricmgr.wire import Voice
 from tests.support.netns import Namespace, namespace
+from tests.support.probing import probed
 
 V4, V6 = "192.0.2.60", "2001:db8:60::60"
 ROOT = Path(__file__).parents[2]
@@ -177,6 +178,33 @@ def test_a_successor_that_hears_the_former_speaker_keeps_silent_until_it_falls_s
     assert heard == first.mac
     assert not spoke
     assert took < 1.5
+
+
+@pytest.mark.parametrize("address", [V4, V6])
+def test_a_host_that_asks_for_the_address_without_end_holds_a_successor_up_for_less_than_a_second(segment: Segment, address: str) -> None:
+    """A probe claims nothing: it is no foreign answer, and is answered."""
+    first, second = segment.nodes
+    first.want(address)
+    first.start("leased")
+    until(lambda: first.speaks(address))
+
+    with probed(segment.client, address):
+        time.sleep(0.5)  # some were heard by the one who speaks
+        held = first.voice(address)
+        first.kill()
+        second.want(address, term=2)
+        second.start("leased")
+        until(lambda: second.voice(address).asking)
+        took = until(lambda: second.speaks(address))
+        time.sleep(0.5)
+        voice = second.voice(address)
+    heard = segment.learned(address)
+
+    assert (held.speaking, held.conflict) == (True, "")
+    assert took < 0.8
+    assert (voice.speaking, voice.conflict) == (True, "")
+    assert not any(each.conflict for said in second.said for each in said)
+    assert heard == second.mac
 
 
 def test_a_kernel_elsewhere_that_answers_too_is_named_by_its_mac(segment: Segment) -> None:

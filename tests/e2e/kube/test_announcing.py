@@ -13,6 +13,7 @@ from tests.support.kube import objects
 from tests.support.kube.cluster import Cluster, Json
 from tests.support.kube.node import KubeNode
 from tests.support.node_agent import wait_for
+from tests.support.probing import probed
 from tests.support.segment_client import Client, segment_client
 
 POOL = "edge"
@@ -133,6 +134,29 @@ def test_a_node_whose_agent_dies_is_followed_within_two_seconds(served: Cluster,
     assert took < LIMIT
     assert after is holder(served, client, address) is follower
     assert client.overlap(address, begun) == 0.0
+
+
+def test_a_host_that_asks_for_the_addresses_without_end_does_not_hold_a_failover_up(
+    served: Cluster, client: Client, web: list[str]
+) -> None:
+    """Ten probes a second (RFC 5227, RFC 4862) from the client's own link."""
+    address = web[0]
+    node = holder(served, client, address)
+    with probed(client.where, *web):
+        time.sleep(1.0)
+        begun = time.monotonic()
+        node.agent.kill(signal.SIGKILL)
+        try:
+            took = client.back(address, begun)
+        finally:
+            node.start_agent()
+            node.ready()
+        time.sleep(1.5)
+    told = conditions(served)
+
+    print(f"{address}: agent of {node.name} killed amid probes, answered after {took:.2f} s")
+    assert took < LIMIT
+    assert "AddressConflictDetected" not in told
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])

@@ -20,10 +20,14 @@ class Hand:
     address: Address = V4
     leased: bool = True
     now: float = 100.0
+    mac: bytes = MINE
+    chance: float = 0.5
     sent: list[tuple[float, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.speaker = Speaker(self.address, MINE, self.now, leased=lambda: self.leased, ours=lambda mac: mac == MINE, chance=lambda: 0.5)
+        self.speaker = Speaker(
+            self.address, self.mac, self.now, leased=lambda: self.leased, ours=lambda mac: mac == self.mac, chance=lambda: self.chance
+        )
 
     def turn(self, seconds: float) -> None:
         """Let time pass, with a tick whenever one is due."""
@@ -77,18 +81,70 @@ def test_questions_and_probes_are_answered_once_it_speaks() -> None:
     assert hand.hear(Said.PROBE) == [b"reply"]
 
 
-@pytest.mark.parametrize("said", [Said.CLAIM, Said.PROBE])
-def test_another_that_has_it_or_asks_for_it_too_keeps_it_silent_until_the_wire_is_free(said: Said) -> None:
+def test_another_that_has_it_keeps_it_silent_until_the_wire_is_free() -> None:
     hand = Hand()
     hand.turn(0.05)
 
-    hand.hear(said)
+    hand.hear(Said.CLAIM)
     silent = (hand.speaker.stage, hand.speaker.conflict)
     hand.turn(1.0)
 
     assert silent == (Stage.SILENT, OTHER)
     assert hand.speaker.stage is Stage.SPEAKING
     assert hand.speaker.conflict is None
+
+
+@pytest.mark.parametrize("first", [0.0, 0.1, 0.25])
+def test_another_that_asks_without_end_is_given_way_to_once_and_is_no_conflict(first: float) -> None:
+    """RFC 5227 section 2.1.1, bounded: whoever the manager names speaks within 0.65 s at the latest."""
+    hand = Hand()
+    began, conflicts = hand.now, set()
+    hand.turn(first)
+
+    while hand.speaker.stage is not Stage.SPEAKING and hand.now < began + 5:
+        hand.hear(Said.PROBE)
+        conflicts.add(hand.speaker.conflict)
+        hand.turn(0.02)
+
+    took = hand.now - began
+    assert conflicts == {None}
+    assert first + 0.26 < took <= 0.65
+    assert hand.hear(Said.PROBE) == [b"reply"]
+    assert hand.speaker.conflict is None
+
+
+def test_a_claim_is_heard_also_while_it_gives_way() -> None:
+    hand = Hand()
+    hand.turn(0.05)
+    hand.hear(Said.PROBE)
+
+    hand.hear(Said.CLAIM)
+
+    assert (hand.speaker.stage, hand.speaker.conflict) == (Stage.SILENT, OTHER)
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.01, 0.06, 0.13, 0.2, 0.25])
+def test_of_two_of_ours_that_ask_at_the_same_time_one_speaks_at_last(apart: float) -> None:
+    """Both hear all that the other says; the manager's word is with one of them."""
+    one, two = Hand(chance=0.2), Hand(leased=False, mac=OTHER, chance=0.8)
+    one.turn(apart)
+    two.now = two.speaker.due = one.now
+    for _ in range(1000):
+        exchange(one, two)
+        exchange(two, one)
+
+    assert [one.speaker.stage, two.speaker.stage].count(Stage.SPEAKING) == 1
+
+
+def exchange(sender: "Hand", other: "Hand") -> None:
+    """A hundredth of a second of one, which the other hears, and whose answers come back."""
+    sender.turn(0.01)
+    frames = [frame for _, frame in sender.sent]
+    sender.sent.clear()
+    for frame in frames:
+        for answer in [said for heard in heard_arp(frame, other.mac) for said in other.speaker.hear(heard, other.now)]:
+            for back in heard_arp(answer, sender.mac):
+                sender.speaker.hear(back, sender.now)
 
 
 def test_its_own_node_is_no_conflict() -> None:
