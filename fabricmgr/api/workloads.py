@@ -67,7 +67,7 @@ class PeerList(View):
 
 
 class SimulateBody(Model):
-    """manifest: YAML or JSON, as kubectl takes it. network: whose pods they are; the first of the cluster where it is not named."""
+    """manifest: YAML or JSON, as kubectl takes it. network: whose pods they are; the cluster's first by name where it is not named."""
 
     manifest: str
     namespace: str = "default"
@@ -99,6 +99,9 @@ class LeftView(View):
 
 
 class SimulatedView(View):
+    """network: whose pods they were taken for."""
+
+    network: str
     fits: bool
     objects: list[OutcomeView]
     left: list[LeftView]
@@ -116,7 +119,8 @@ class SimulatedView(View):
             )
             for each in found.objects
         ]
-        return cls(fits=found.fits, objects=objects, left=[LeftView(**vars(each)) for each in found.left], passed=list(found.passed))
+        left = [LeftView(**vars(each)) for each in found.left]
+        return cls(network=found.network, fits=found.fits, objects=objects, left=left, passed=list(found.passed))
 
 
 @router.get("/v1/clusters/{cluster}/explain/pods/{namespace}/{name}", response_model=ExplanationList)

@@ -76,7 +76,7 @@ def simulate(
     file: Annotated[Path, typer.Option("--file", "-f", help="a manifest, as kubectl takes it; - reads it from stdin")],
     namespace: NamespaceOption = "default",
     cluster: ClusterOption = "default",
-    network: Annotated[str, typer.Option(help="whose pods they are; the cluster's first where it is not named")] = "",
+    network: Annotated[str, typer.Option(help="whose pods they are; the cluster's first by name where it is not named")] = "",
     output: OutputOption = Output.TABLE,
 ) -> int:
     """Whether a manifest fits, which pools it takes, and what is left then. Nothing changes. Exit code 1: it does not fit."""
@@ -91,5 +91,6 @@ def simulate(
     else:
         show.rows(found["objects"], OBJECTS, output)
         show.rows(found["left"], LEFT, output)
-        print("\n".join([*found["passed"], "it fits" if found["fits"] else "it does not fit"]))
+        verdict = "it fits" if found["fits"] else "it does not fit"
+        print("\n".join([*found["passed"], f"{verdict}, with pods in network {found['network']}"]))
     return 0 if found["fits"] else 1

@@ -26,8 +26,9 @@ LONGEST = 1 << 20  # characters of a manifest
 
 @dataclass(frozen=True)
 class Simulated:
-    """passed: objects that ask for no address of ours, and why."""
+    """network: whose pods they are. passed: objects that ask for no address of ours, and why."""
 
+    network: str
     fits: bool
     objects: tuple[Outcome, ...]
     left: tuple[Left, ...]
@@ -53,7 +54,8 @@ async def simulate(tx: Tx, cluster: ClusterName, network: str, text: str, namesp
     around = await _around(tx, cluster, network, manifest.namespaces, now)
     services = Services(around)
     outcomes = [await _pods(around, each) if isinstance(each, PodsAsked) else await services.outcome(each) for each in manifest.asked]
-    return Simulated(all(each.fits for each in outcomes), tuple(outcomes), around.room.left(), manifest.passed)
+    fits = all(each.fits for each in outcomes)
+    return Simulated(str(around.network.name), fits, tuple(outcomes), around.room.left(), manifest.passed)
 
 
 async def _around(tx: Tx, name: ClusterName, network: str, made: Sequence[KubeNamespace], now: datetime) -> Around:

@@ -202,22 +202,25 @@ def test_explain_simulate_and_the_command_line_tell_one_story(
     assert run("pool", "add", "shop", POOLS["shop"], "--namespaces", "shop", "--priority", "5", "--central")[0] == 0
     assert run("pool", "add", "lb", POOLS["lb"], "--purpose", "Service")[0] == 0
     assert run("network", "add", "podnet", "-c", "lab", "--pool", "pods", "--pool", "shop")[0] == 0
+    assert run("network", "add", "second", "-c", "lab", "--pool", "pods")[0] == 0
 
     code, text = run("simulate", "-f", str(tmp_path / "web.yaml"), "-c", "lab", "-n", "shop", "-o", "json")
     found = json.loads(text)
     too_many = MANIFEST.replace("replicas: 3", "replicas: 600")
     (tmp_path / "web.yaml").write_text(too_many)
     full = run("simulate", "-f", str(tmp_path / "web.yaml"), "-c", "lab", "-n", "shop")
+    beside = run("simulate", "-f", str(tmp_path / "web.yaml"), "-c", "lab", "-n", "shop", "--network", "second")
     explained = run("explain", "service", "web", "-n", "shop", "-c", "lab")
     shown = run("cluster", "show", "lab")
 
-    assert (code, found["fits"]) == (0, True), text
+    assert (code, found["fits"], found["network"]) == (0, True, "podnet"), text
     assert found["objects"][0]["taken"] == [{"pool": "shop", "family": 4, "count": 3}]
     assert found["objects"][1]["taken"] == [{"pool": "lb", "family": 4, "count": 1}]
     assert found["passed"] == ["ConfigMap settings: it asks for no address"]
     assert {each["pool"]: each["before"] - each["after"] for each in found["left"]} == {"lb": 1, "pods": 0, "shop": 3}
     assert full[0] == 1
-    assert "it does not fit" in full[1]
+    assert "it does not fit, with pods in network podnet\n" in full[1]
+    assert "it does not fit, with pods in network second\n" in beside[1]
     assert explained[0] == 0
     assert "decided by the manager" in explained[1]
     assert TOKEN not in shown[1]

@@ -122,6 +122,7 @@ async def test_simulate_says_what_a_manifest_takes_and_takes_nothing(database_ur
     web, balanced = whole.json()["Objects"]
     left = {each["Family"]: int(each["Before"]) - int(each["After"]) for each in whole.json()["Left"]}
     assert (whole.status_code, whole.json()["Fits"], web["Fits"], balanced["Fits"]) == (200, False, True, False)
+    assert whole.json()["Network"] == "podnet"
     assert web["Takes"][0] == {"AddressPool": {"@odata.id": f"{POOLS}/pods"}, "Family": "IPv4", "Addresses": 3}
     assert (web["Namespace"], left) == ("shop", {"IPv4": 3, "IPv6": 3})
     assert "no pool for Services" in balanced["Reason"]

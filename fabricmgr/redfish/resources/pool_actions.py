@@ -65,6 +65,7 @@ async def simulated(ask: Ask, pool: Pool, given: Json) -> Json:
     async with ask.database.read() as tx:
         found = await simulate.simulate(tx, where, network, given["Manifest"], namespace, ask.now)
     return {
+        "Network": found.network,
         "Fits": found.fits,
         "Objects": [_object(each) for each in found.objects],
         "Left": [_left(each) for each in found.left],
