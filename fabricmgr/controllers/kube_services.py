@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from fabricmgr.controllers.cluster_view import ClusterView
+from fabricmgr.controllers.leavers import Leavers
 from fabricmgr.controllers.service_conditions import ASSIGNED, CONFLICT, OURS, Verdict, said, verdicts
 from fabricmgr.controllers.waiting import Key, Waiting
 from fabricmgr.domain.errors import ApiRefused, FabricError
@@ -30,7 +31,7 @@ from fabricmgr.metrics import KUBE_TRANSITIONS
 from fabricmgr.problems import sentence
 from fabricmgr.services import service_addresses, service_waiting
 from fabricmgr.services.service_addresses import Settled, Shown
-from fabricmgr.services.service_leaving import AGAIN, Leaving
+from fabricmgr.services.service_leaving import Leaving
 from fabricmgr.services.service_waiting import Stamp
 from fabricmgr.store import announce_rows, service_rows
 from fabricmgr.store.announce_rows import Digest
@@ -61,6 +62,7 @@ class KubeServices:
         self._mode: str | None = None
         self._refused: dict[Key, str] = {}
         self._queue: Queue[Key] = Queue("services", self._noted, chance=view.chance, keys=self._keys, resync=RESYNC)
+        self._leavers = Leavers(view, self._queue.add)
         self._loop = Loop(f"waiting Services of {view.cluster}", self._again, RETRY, view.chance)
         self._look = Loop(f"announced Services of {view.cluster}", self._follow, LOOK, view.chance)
 
@@ -91,6 +93,7 @@ class KubeServices:
             self._queue.add(key)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
+            group.create_task(self._leavers.run())
             group.create_task(self._loop.run())
             group.create_task(self._look.run())
 
@@ -162,8 +165,8 @@ class KubeServices:
         await self._say(found, settled.told)
         if settled.replaces:
             await self._replaced(found, settled)
-        if settled.again is not None:
-            return Outcome.again(settled.again, "it goes over to another address")
+        if settled.waits:
+            return self._leavers.wait(key, "it goes over to another address")
         return Outcome.blocked(settled.reason) if settled.reason else Outcome.done("it has its address")
 
     def _endpoints(self, found: Service) -> tuple[str, ...] | None:
@@ -192,7 +195,7 @@ class KubeServices:
             await self._clear(found)
         withdrawn = await self._view.database.run(lambda tx: self._leaving(tx).withdraw(*key))
         if withdrawn.waits:
-            return Outcome.again(AGAIN, "its address is being withdrawn")
+            return self._leavers.wait(key, "its address is being withdrawn")
         if found is not None and held:
             await write.remove_finalizer(self._view.client, SERVICES, await self._newest(found))
             await self._say(found, withdrawn.told)

@@ -16,7 +16,7 @@ from fabricmgr.domain.selectors import decide, families_of
 from fabricmgr.domain.service import SHARING, Asked, Wish, wish
 from fabricmgr.problems import sentence
 from fabricmgr.services import explain
-from fabricmgr.services.service_leaving import AGAIN, Leaving, release
+from fabricmgr.services.service_leaving import Leaving, release
 from fabricmgr.store import announce_rows, asked, cluster_rows, service_rows
 from fabricmgr.store.announce_rows import Announcement
 from fabricmgr.store.asked import Choice
@@ -44,13 +44,13 @@ class Shown:
 class Settled:
     """What a Service has now. reason: why it has not what it wants; empty where it has. told: what is new.
 
-    again: seconds until another look is worth it. replaces: once its status shows these, the address it had is to fall silent (`leave`).
-    announced: what becomes of the addresses that it has."""
+    waits: until somebody speaks or fell silent (`service_leaving.going`). replaces: once its status shows these, the address it had is to
+    fall silent (`leave`). announced: what becomes of the addresses that it has."""
 
     addresses: tuple[Address, ...]
     reason: str
     told: tuple[DomainEvent, ...] = ()
-    again: float | None = None
+    waits: bool = False
     replaces: bool = False
     announced: tuple[Announcement, ...] = ()
 
@@ -103,7 +103,7 @@ async def settle(tx: Tx, cluster_id: int, cluster: ClusterName, shown: Shown, no
     if before.former is not None and (stays := await leaving.moving(before)) is not None:
         held = await service_rows.holding(tx, before.former if stays.shows_former else before.owner)
         addresses = tuple(each.address for each in held)
-        return Settled(addresses, "", again=AGAIN, replaces=stays.ready, announced=await announce_rows.shown(tx, cluster_id, addresses))
+        return Settled(addresses, "", waits=True, replaces=stays.ready, announced=await announce_rows.shown(tx, cluster_id, addresses))
     told = await leaving.left(before)
     settled = await _settled(desk, before if before.former is None else replace(before, former=None, state="assigned"))
     announced = await announce_rows.shown(tx, cluster_id, settled.addresses)
@@ -154,7 +154,7 @@ async def _assigned(desk: _Desk, wanted: Wish, before: ServiceRow, held: Sequenc
     for event in (*new, *old):
         tx.emit(event)
     shows = held if moves else has
-    return Settled(tuple(each.address for each in shows), "", (*new, *old), again=AGAIN if moves else None)
+    return Settled(tuple(each.address for each in shows), "", (*new, *old), waits=moves)
 
 
 def _row(desk: _Desk, wanted: Wish, before: ServiceRow, owner: UUID) -> ServiceRow:

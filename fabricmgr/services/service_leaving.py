@@ -1,6 +1,6 @@
 """How Services let go of addresses: whoever announces one falls silent before it is given back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -8,11 +8,10 @@ from uuid import UUID
 from fabricmgr.domain.addresses import Address
 from fabricmgr.domain.events import DomainEvent, ServiceAddressWithdrawn
 from fabricmgr.domain.names import ClusterName
-from fabricmgr.store import announce_rows, service_rows
+from fabricmgr.store import announce_rows, leaving_rows, service_rows
 from fabricmgr.store.service_rows import ServiceRow
 from fabricmgr.store.tx import Tx
 
-AGAIN = 0.1  # seconds between looks whether somebody speaks, or fell silent
 # So long the status shows the address that a Service had, while nobody announces the one that it is to have.
 MOVES_FOR = timedelta(seconds=2)
 
@@ -40,6 +39,11 @@ async def release(tx: Tx, owner: UUID | None, now: datetime) -> None:
     """What no Service has or has to be silent about rests from now."""
     if owner is not None and not await service_rows.is_used(tx, owner):
         await service_rows.release(tx, owner, "Services", now)
+
+
+async def going(tx: Tx, cluster_id: int, now: datetime) -> Mapping[Name, bool]:
+    """Services that wait until somebody speaks, or fell silent; whether the next step of each can be done."""
+    return await leaving_rows.going(tx, cluster_id, now - MOVES_FOR)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Leaving:
         return self._tell([ServiceAddressWithdrawn(*names, str(each.address), each.pool) for each in held if each.address not in has])
 
     async def withdraw(self, namespace: str, name: str) -> Withdrawn:
-        """It wants none any more. What it alone has is given back once nobody answers for it; until then ask again."""
+        """It wants none any more. What it alone has is given back once nobody answers for it; until then it waits (`going`)."""
         await service_rows.lock(self.tx, self.cluster_id)
         row = await service_rows.find(self.tx, self.cluster_id, namespace, name)
         if row is None:

@@ -17,7 +17,7 @@ from fabricmgr.domain.errors import HelloRequired, Invalid
 from fabricmgr.domain.names import DEFAULT_CLUSTER
 from fabricmgr.domain.service import Asked
 from fabricmgr.metrics import SERVICE_ADDRESSES
-from fabricmgr.services import announcing, elections, gauges, service_addresses
+from fabricmgr.services import announcing, elections, gauges, service_addresses, service_leaving
 from fabricmgr.services.service_addresses import Settled, Shown
 from fabricmgr.services.service_leaving import Leaving, Withdrawn
 from fabricmgr.store import announce_rows, voice_rows
@@ -45,7 +45,7 @@ class Lab:
         await self.here.hello(node, self.lives[name], uuid4(), interfaces=[nic])
 
     async def settle(self, name: str = "web", **more: Any) -> Settled:
-        asked = Asked(families=("IPv4",), ports=("TCP/80",), **more)
+        asked = Asked(**{"families": ("IPv4",), "ports": ("TCP/80",)} | more)
         shown = Shown("shop", name, "u-1", {}, asked, ())
         return await self.here.database.run(lambda tx: service_addresses.settle(tx, self.id, DEFAULT_CLUSTER, shown, self.here.clock()))
 
@@ -107,6 +107,12 @@ class Lab:
 
     async def withdraw(self, name: str = "web") -> Withdrawn:
         return await self.here.database.run(lambda tx: Leaving(tx, self.id, DEFAULT_CLUSTER, self.here.clock()).withdraw("shop", name))
+
+    async def going(self) -> dict[str, bool]:
+        """Services that wait, and whether their next step can be done."""
+        async with self.here.database.look() as tx:
+            found = await service_leaving.going(tx, self.id, self.here.clock())
+        return {name: ready for (_, name), ready in found.items()}
 
 
 @asynccontextmanager
@@ -259,11 +265,14 @@ async def test_an_address_is_given_back_only_when_its_speaker_is_silent(database
         told = await here.told(holder)
         still = await here.withdraw()
         held = await here.count("allocation where released_at is null")
+        waits = await here.going()
         await here.beat(holder)
+        ready = await here.going()
         done = await here.withdraw()
         await here.look()
 
         assert (first.waits, told, still.waits, held) == (True, {}, True, 1)
+        assert (waits, ready, await here.going()) == ({"web": False}, {"web": True}, {})
         assert [each.what for each in done.told] == ["ServiceAddressWithdrawn"]
         assert (await here.count("allocation"), await here.count("announcement"), await here.count("service")) == (0, 0, 0)
 
@@ -274,12 +283,14 @@ async def test_a_speaker_that_is_not_heard_any_more_holds_no_address_for_ever(da
         holder = await here.holder()
         await here.withdraw()
 
+        waits = await here.going()
         await here.fall_silent(holder, 11)
+        ready = await here.going()
         done = await here.withdraw()
         await here.look()
         await here.look()
 
-        assert not done.waits
+        assert (waits, ready, done.waits) == ({"web": False}, {"web": True}, False)
         assert (await here.count("announcement"), await here.count("voice")) == (0, 0)
 
 
@@ -312,22 +323,57 @@ async def test_a_service_that_goes_over_shows_the_new_address_when_it_is_announc
         begun = await here.settle(**wanted)
         await here.look()
         both = {address for name in here.nodes for address in await here.told(name)}
+        turns = [await here.going()]
         for name in here.nodes:
             await here.speak(name)
         await here.look()
+        turns.append(await here.going())
         shows = await here.settle(**wanted)
         await here.here.database.run(lambda tx: Leaving(tx, here.id, DEFAULT_CLUSTER, here.here.clock()).leave("shop", "web"))
         waits = await here.settle(**wanted)
         held = await here.count("allocation")
+        turns.append(await here.going())
         await here.speak(first)
+        turns.append(await here.going())
         done = await here.settle(**wanted)
 
         assert (begun.addresses, begun.replaces, [each.what for each in begun.told]) == ((old,), False, ["ServiceAddressAssigned"])
         assert both == {str(old), str(new)}
+        assert turns == [{"web": False}, {"web": True}, {"web": False}, {"web": True}]
+        assert await here.going() == {}
         assert (shows.addresses, shows.replaces) == ((new,), True)
-        assert (waits.addresses, waits.again, held) == ((new,), 0.1, 2)
-        assert (done.addresses, done.again, [each.what for each in done.told]) == ((new,), None, ["ServiceAddressWithdrawn"])
+        assert (waits.addresses, waits.waits, held) == ((new,), True, 2)
+        assert (done.addresses, done.waits, [each.what for each in done.told]) == ((new,), False, ["ServiceAddressWithdrawn"])
         assert await here.count("allocation") == 1
+
+
+async def test_one_that_goes_over_waits_for_an_announcement_no_longer_than_two_seconds(database_url: str) -> None:
+    async with lab(database_url) as here:
+        await here.settle()
+        await here.holder()
+        await here.settle(annotations={"fabricmgr.io/addresses": "192.0.2.9"})
+        early = await here.going()
+
+        here.here.clock.go(2.1)
+
+        assert (early, await here.going()) == ({"web": False}, {"web": True})
+
+
+async def test_an_address_that_another_service_shares_by_now_is_not_waited_for(database_url: str) -> None:
+    async with lab(database_url) as here:
+        shared: dict[str, Any] = {"annotations": {"fabricmgr.io/sharing-key": "edge"}}
+        await here.settle(**shared)
+        await here.holder()
+        first = await here.withdraw()
+        before = await here.going()
+
+        await here.settle("beside", **shared | {"ports": ("TCP/81",)})
+        after = await here.going()
+        done = await here.withdraw()
+
+        assert (first.waits, before, after) == (True, {"web": False}, {"web": True})
+        assert not done.waits
+        assert await here.count("allocation where released_at is null") == 1
 
 
 async def test_where_every_node_is_labelled_the_address_counts_as_unannounced(database_url: str) -> None:

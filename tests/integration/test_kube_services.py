@@ -1,6 +1,7 @@
 """Services of an API server in memory, on a real database: what is wrong is said at the object, and nothing is left behind whatever happens
 in between."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from fabricmgr.domain.errors import ApiAbsent, ApiRefused
 from fabricmgr.domain.names import DEFAULT_CLUSTER
 from fabricmgr.kube.views import SERVICES, Service
 from fabricmgr.kube.write import FINALIZER
+from fabricmgr.metrics import LOOP_RUNS
 from fabricmgr.store import api_rows
 from tests.support.kube_memory import MemoryClient
 from tests.support.kube_source import KubeSource, following
@@ -296,6 +298,54 @@ async def test_what_cannot_be_written_any_more_is_withdrawn_once_and_not_tried_w
         assert here.shown().metadata.deleting
         assert 0 < tried <= 6
         assert len([each for each in here.client.written if each.name == "web"]) <= 6
+
+
+MANY = 12
+SPOKEN = """
+    insert into voice (cluster_id, address, node_id, term, stage, told_at)
+    select cluster_id, address, $1, 1, 'speaking', clock_timestamp() from announcement
+"""
+
+
+async def test_services_that_leave_share_one_look_until_their_speakers_are_silent(database_url: str) -> None:
+    names = [f"web-{number}" for number in range(MANY)]
+    async with lab(database_url) as here, here.followed():
+        for name in names:
+            here.put(name)
+        await sure(lambda: all(here.address(name) for name in names))
+        speaker = await here.here.node("n1")
+        await here.here.sql.execute(SPOKEN, speaker.node_id)
+
+        for name in names:
+            here.delete(name)
+        await until(lambda: all_wait(here))
+        before, looked = runs("services"), runs("leaving Services of default")
+        await sure(lambda: runs("leaving Services of default") >= looked + 5)
+        alone = runs("services") - before
+        held = await here.held()
+        await here.here.sql.execute("update voice set stage = 'silent'")
+        await sure(lambda: not any(here.client.service(name) for name in names))
+        await until(lambda: nothing_left(here))
+
+        assert (alone, len(held)) == (0, MANY)
+
+
+async def all_wait(here: Lab) -> bool:
+    """Each was told to go, and nobody is looked at any more."""
+    before = runs("services")
+    waiting = await here.here.sql.fetchval("select count(*) from service where state = 'withdrawing'")
+    await asyncio.sleep(0.1)
+    return bool(waiting == MANY and runs("services") == before)
+
+
+def runs(loop: str) -> float:
+    """How often it was looked, with whatever outcome."""
+    return sum(
+        each.value
+        for metric in LOOP_RUNS.collect()
+        for each in metric.samples
+        if each.name.endswith("_total") and each.labels["loop"] == loop
+    )
 
 
 async def test_a_right_that_is_missing_is_named_and_the_address_is_shown_when_it_is_there(database_url: str) -> None:
