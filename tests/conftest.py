@@ -1,12 +1,13 @@
 """What every test shares: the event loop, Hypothesis' settings, and the table of tiers at the end of a run."""
 
 import os
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.tiers import TIERS, Tally, Tier, required, shortfalls, tier_of
+from tests.support import lanes, scratch
+from tests.support.tiers import LANES, TIERS, Tally, Tier, required, shortfalls, table, tier_of
 
 pytest_plugins = ["tests.support.postgres"]
 
@@ -16,10 +17,13 @@ settings.register_profile("default", deadline=None, print_blob=True, suppress_he
 settings.register_profile("thorough", deadline=None, print_blob=True, suppress_health_check=SLOW, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+scratch.use()
+
 ROOT = PurePath(__file__).parent.parent
 TIER = pytest.StashKey[Tier]()
 TALLIES: dict[str, Tally] = {}
 WHY: dict[str, str] = {}
+FAILED: dict[str, None] = {}
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +32,19 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fabricmgr")
+    group.addoption("--lane", choices=LANES, default="", help="run the tiers of this lane alone")
+    group.addoption("--record", type=Path, help="write what became of each tier into this file; whoever reads it judges what lacks")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test its tier, let it skip where the machine lacks what the tier needs, and put quick tiers first."""
     for item in items:
-        tier = tier_of(item.path.relative_to(ROOT).as_posix(), {mark.name for mark in item.iter_markers()})
-        item.stash[TIER] = tier
+        item.stash[TIER] = tier_of(item.path.relative_to(ROOT).as_posix(), {mark.name for mark in item.iter_markers()})
+    keep_lane(config, items)
+    for item in items:
+        tier = item.stash[TIER]
         item.user_properties.append(("tier", tier.name))
         if missing := tier.probe():
             WHY[tier.name] = missing
@@ -40,10 +52,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: TIERS.index(item.stash[TIER]))
 
 
+def keep_lane(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the other lane runs."""
+    lane = config.getoption("lane")
+    others = [item for item in items if lane and item.stash[TIER].lane != lane]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.stash[TIER].lane == lane]
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     tally = TALLIES.setdefault(str(dict(report.user_properties)["tier"]), Tally())
     if report.failed:
         tally.failed += 1
+        FAILED[report.nodeid] = None
     elif report.skipped:
         tally.skipped += 1
     elif report.when == "call":
@@ -52,17 +74,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if record := session.config.getoption("record"):
+        lanes.write(record, lanes.Record(TALLIES, WHY, list(FAILED)))
     if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and missing_tiers(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if config.option.collectonly:
+    if config.option.collectonly or config.getoption("record"):
         return
     terminalreporter.section("tiers")
-    for name, tally in sorted(TALLIES.items()):
-        reason = f"  skipped: {WHY[name]}" if name in WHY else ""
-        terminalreporter.line(f"{name:20} {tally.passed:5} passed {tally.failed:5} failed {tally.skipped:5} skipped{reason}")
+    for line in table(TALLIES, WHY):
+        terminalreporter.line(line)
     for sentence in missing_tiers(config):
         terminalreporter.line(sentence, red=True)
 
@@ -70,6 +93,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def missing_tiers(config: pytest.Config) -> list[str]:
     """Tiers that must run and did not. A run of chosen tests owes none."""
     whole = [str(ROOT / "tests"), "tests"]
-    if config.option.collectonly or any(argument not in whole for argument in config.args):
+    if config.option.collectonly or config.getoption("record") or any(argument not in whole for argument in config.args):
         return []
     return shortfalls(TALLIES, required(os.environ), WHY)

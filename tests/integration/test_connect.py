@@ -13,6 +13,7 @@ from sqlalchemy import text
 from fabricmgr.domain.errors import DatabaseUnavailable, DatabaseUnsuitable
 from fabricmgr.store import connect
 from fabricmgr.store.connect import Limits, check_server, judge
+from tests.support import scratch
 from tests.support.other_servers import answering, data_directory, pgbouncer, served
 
 SOUND = {"fsync": "on", "full_page_writes": "on"}
@@ -96,7 +97,7 @@ async def test_a_standby_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """One whose path leaves room for a socket's name, and that an ordinary user can reach."""
-    with tempfile.TemporaryDirectory(prefix="fm-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="fm-", dir=scratch.short()) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
 
-from tests.support import pause
+from tests.support import pause, scratch
 from tests.support.cri import Cri, CriError
 from tests.support.netns import Namespace
 
@@ -121,7 +121,7 @@ def containerd(
     The environment is added to the daemon's, which hands it on to the plugins.
     """
     # Directly under /tmp: the path of a socket ends at 107 bytes.
-    folder = Path(mkdtemp(prefix="fm-cd-", dir="/tmp"))
+    folder = Path(mkdtemp(prefix="fm-cd-", dir=scratch.short()))
     made = Containerd(folder, node, environment or {})
     made.net_d.mkdir()
     for name, text in conflists.items():

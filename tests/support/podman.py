@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
+from tests.support import scratch
 from tests.support.containerd import remove_cgroup
 from tests.support.netns import Namespace
 
@@ -65,7 +66,7 @@ def make_root(folder: Path) -> None:
 @contextmanager
 def podman(node: Namespace, plugins: Path, network: str, conflist: str) -> Iterator[Podman]:
     """A Podman on the node whose default network is the list's."""
-    folder = Path(mkdtemp(prefix="fmp-", dir="/tmp"))
+    folder = Path(mkdtemp(prefix="fmp-", dir=scratch.short()))
     made = Podman(folder, node)
     (folder / "net.d").mkdir()
     (folder / "net.d" / f"05-{network}.conflist").write_text(conflist)

@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from fabricmgr.store import pgdata, pgprocs
-from tests.support import shims
+from tests.support import scratch, shims
 from tests.support.netns import Namespace, namespace
 from tests.support.node_agent import ROOT, Node, Process, wait_for
 
@@ -214,7 +214,7 @@ def site(count: int = 1) -> Iterator[Site]:
         world = stack.enter_context(namespace("world"))
         prepare_world(world)
         # Short: sockets lie in it.
-        directory = Path(mkdtemp(prefix="fms-", dir="/tmp"))
+        directory = Path(mkdtemp(prefix="fms-", dir=scratch.short()))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         manager = SiteManager(world, directory)
         stack.callback(manager.close)
@@ -229,7 +229,7 @@ def site(count: int = 1) -> Iterator[Site]:
 def _node(manager: SiteManager, name: str, number: int) -> Iterator[SiteNode]:
     with namespace(name) as ns:
         plug(manager.ns, ns, number)
-        made = SiteNode(ns, Path(mkdtemp(prefix="fma-", dir="/tmp")), shims.build("static"), name=name)
+        made = SiteNode(ns, Path(mkdtemp(prefix="fma-", dir=scratch.short())), shims.build("static"), name=name)
         try:
             made.join_as(manager)
             yield made

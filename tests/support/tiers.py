@@ -18,14 +18,19 @@ Probe = Callable[[], str]
 """Says what is missing, in words for the person at the console; the empty string when the tier can run."""
 
 
+LANES = ("nodes", "rest")
+"""What runs side by side where a machine has processors for it: see `lanes`."""
+
+
 @dataclass(frozen=True)
 class Tier:
-    """A kind of test. A test belongs to the tier of its marker, else to that of the innermost folder it lies in."""
+    """A kind of test. A test belongs to the tier of its marker, else to that of the innermost folder it lies in. lane: one of LANES."""
 
     name: str
     probe: Probe
     folder: str = ""
     marker: str = ""
+    lane: str = "rest"
 
 
 def nothing() -> str:
@@ -125,8 +130,8 @@ TIERS = (
     Tier("unit", nothing, folder="tests/unit"),
     Tier("property", nothing, folder="tests/property"),
     Tier("store on Postgres", postgres, folder="tests/integration"),
-    Tier("namespaces", namespaces, folder="tests/e2e"),
-    Tier("containerd", containerd, marker="containerd"),
+    Tier("namespaces", namespaces, folder="tests/e2e", lane="nodes"),
+    Tier("containerd", containerd, marker="containerd", lane="nodes"),
     Tier("podman", podman, marker="podman"),
     Tier("prometheus", prometheus, marker="prometheus"),
     Tier("redfish clients", redfish_clients, marker="redfish_clients"),
@@ -177,3 +182,12 @@ def shortfalls(tallies: Mapping[str, Tally], needed: frozenset[str], why: Mappin
         elif not tally.passed + tally.failed:
             found.append(f"tier {name}: no test ran")
     return found
+
+
+def table(tallies: Mapping[str, Tally], why: Mapping[str, str]) -> list[str]:
+    """A line for each tier."""
+    lines = []
+    for name, tally in sorted(tallies.items()):
+        reason = f"  skipped: {why[name]}" if name in why else ""
+        lines.append(f"{name:20} {tally.passed:5} passed {tally.failed:5} failed {tally.skipped:5} skipped{reason}")
+    return lines

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from tests.support import pause
+from tests.support import pause, scratch
 from tests.support.kube import machine, manifests, reference, remains
 from tests.support.kube.control import ControlPlane
 from tests.support.kube.node import KubeNode
@@ -209,7 +209,7 @@ def cluster(options: Options | None = None, say: Say = lambda _: None) -> Iterat
     remains.sweep()
     with ExitStack() as stack:
         # Short: sockets lie below.
-        folder = Path(mkdtemp(prefix=remains.PREFIX, dir="/tmp"))
+        folder = Path(mkdtemp(prefix=remains.PREFIX, dir=scratch.short()))
         stack.callback(shutil.rmtree, folder)
         remains.claim(folder)
         stack.enter_context(machine.kernel_settings_kept())

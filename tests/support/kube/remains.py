@@ -7,6 +7,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from tests.support import scratch
 from tests.support.kube import machine
 from tests.support.kube.node import end_machine
 
@@ -27,7 +28,7 @@ def note(folder: Path, namespace: str) -> None:
 
 def sweep() -> None:
     """Remove every cluster whose process is gone."""
-    for owner in Path("/tmp").glob(f"{PREFIX}*/{OWNER}"):
+    for owner in (path for place in (scratch.DISK, scratch.MEMORY) for path in place.glob(f"{PREFIX}*/{OWNER}")):
         if owner.stat().st_uid == os.geteuid() and not machine.runs(owner.read_text()):
             remove(owner.parent)
 
