@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fabricmgr.domain.errors import DatabaseUnavailable
-from fabricmgr.store import pgbin, pgdata, pgprocs
+from fabricmgr.store import pgbin, pgdata, pgmemory, pgprocs
 from fabricmgr.store.pgdata import DATABASE, PORT, ROLE, DataDirectory
 
 SETTINGS = {
@@ -26,7 +26,6 @@ SETTINGS = {
     "synchronous_commit": "on",
     "listen_addresses": "",
     "port": str(PORT),
-    "shared_buffers": "128MB",
     "max_wal_size": "2GB",
     "autovacuum_naptime": "10s",
     "jit": "off",
@@ -76,7 +75,8 @@ class EmbeddedPostgres:
         self._directory = DataDirectory(data_dir)
         self._pg_bin = pg_bin
         self._uid = uid
-        self._settings = SETTINGS | (WITH_BACKUPS if backups else WITHOUT_BACKUPS) | {"max_connections": str(connections)}
+        sizes = {"max_connections": str(connections), "shared_buffers": f"{pgmemory.cache(pgmemory.memory()) >> 10}kB"}
+        self._settings = SETTINGS | (WITH_BACKUPS if backups else WITHOUT_BACKUPS) | sizes
         self._report = report
         self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None

@@ -5,7 +5,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from fabricmgr.store import pgbin
+from fabricmgr.store import pgbin, pgmemory
 from fabricmgr.store.embedded import EmbeddedPostgres
 from tests.support.embedded_room import OLD, broken_off, count, fill, home, keep_busy, nothing_left, owners, session, shared_room, uid
 from tests.support.supervised import NOBODY, Room
@@ -55,6 +55,7 @@ async def test_the_server_keeps_its_promises_whatever_a_configuration_file_says(
     kept = {name: found[name] for name in ("fsync", "full_page_writes", "synchronous_commit", "data_checksums", "listen_addresses")}
     assert kept == {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "data_checksums": "on", "listen_addresses": ""}
     assert (found["max_connections"], found["wal_level"], found["max_wal_size"]) == ("64", "minimal", "2048")
+    assert int(found["shared_buffers"]) * 8192 == pgmemory.cache(pgmemory.memory())
     assert (home / "data" / "socket").stat().st_mode & 0o777 == 0o700
 
 
