@@ -10,7 +10,7 @@
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -58,36 +58,36 @@ class Reconcile:
             self._settle(key, attached, live)
         if any(each.reaping for each in surveyed):
             self._leaving.reap_leftovers()
-        self._adopt(surveyed)
+        self._adopt(live.values())
 
     async def once(self) -> Outcome:
         """What the runtime forgot, the kernel shows: links that went without a DEL, and what a journal that was full left half done."""
-        surveyed = survey(self._kernel)
-        live = {each.link.name: each for each in surveyed if not each.reaping}
+        live = {each.link.name: each for each in survey(self._kernel) if not each.reaping}
         gone = 0
         for key, attached in list(self._holdings.state.attachments.items()):
             name = host_end(key, attached.place.owned.host_interface)
             if self._busy(key):
                 continue
             if attached.stage is Stage.INTENT and not attached.place.asking:
-                self._end_intent(key, attached, name, name in live)
+                self._end_intent(key, attached, live.pop(name, None) is not None)
             elif attached.stage is Stage.DONE and name not in live:
                 gone += self._release_if_dead(key, attached)
-        self._adopt(surveyed)
+        self._adopt(live.values())
         return Outcome.done(f"{gone} attachments had gone without a word" if gone else "journal and kernel agree")
 
     def _settle(self, key: Key, attached: Attached, live: dict[str, Surveyed]) -> None:
         name = host_end(key, attached.place.owned.host_interface)
         if attached.stage is Stage.INTENT:
-            self._end_intent(key, attached, name, name in live)
+            self._end_intent(key, attached, live.pop(name, None) is not None)
         elif attached.stage is Stage.GOING:
             self._leaving.finish(key)
         elif name not in live:
             self._release_if_dead(key, attached)
 
-    def _end_intent(self, key: Key, attached: Attached, name: str, there: bool) -> None:
+    def _end_intent(self, key: Key, attached: Attached, there: bool) -> None:
+        """there: whether it has a link. It is deleted, so it is in no list that is looked through for links of nobody's."""
         if there:
-            delete_link(self._kernel.route, name)
+            delete_link(self._kernel.route, host_end(key, attached.place.owned.host_interface))
         if attached.place.asking:
             self._holdings.leave_open(attached.place)
         else:
@@ -103,12 +103,12 @@ class Reconcile:
 
     # --- links that the journal does not know ---
 
-    def _adopt(self, surveyed: Sequence[Surveyed]) -> None:
+    def _adopt(self, live: Iterable[Surveyed]) -> None:
         before, self.strays = self.strays, []
         known = {host_end(key, each.place.owned.host_interface) for key, each in self._holdings.state.attachments.items()}
         held = {a.address for each in self._holdings.state.attachments.values() for a in each.place.owned.addresses}
-        for each in surveyed:
-            if each.reaping or each.link.name in known:
+        for each in live:
+            if each.link.name in known:
                 continue
             reason = self._adopt_one(each, held)
             if reason:
