@@ -19,6 +19,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 scratch.use()
 
+PRIORITY = os.getpriority(os.PRIO_PROCESS, 0)
+PATIENCE = 5  # added to a process' niceness: a third of the processor where two want it
 ROOT = PurePath(__file__).parent.parent
 TIER = pytest.StashKey[Tier]()
 TALLIES: dict[str, Tally] = {}
@@ -59,6 +61,13 @@ def keep_lane(config: pytest.Config, items: list[pytest.Item]) -> None:
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item.stash[TIER].lane == lane]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Patient tests give way, and so does what they start. Who is not root could not take it back."""
+    if item.config.getoption("lane") and os.geteuid() == 0:
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY + (PATIENCE if item.stash[TIER].patient else 0))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -24,13 +24,17 @@ LANES = ("nodes", "rest")
 
 @dataclass(frozen=True)
 class Tier:
-    """A kind of test. A test belongs to the tier of its marker, else to that of the innermost folder it lies in. lane: one of LANES."""
+    """A kind of test. A test belongs to the tier of its marker, else to that of the innermost folder it lies in.
+
+    lane: one of LANES. patient: beside another lane it leaves the processor to that one's tests, which are driven by clocks.
+    """
 
     name: str
     probe: Probe
     folder: str = ""
     marker: str = ""
     lane: str = "rest"
+    patient: bool = False
 
 
 def nothing() -> str:
@@ -127,9 +131,9 @@ def conformance() -> str:
 
 # In the order they are run: quick ones first.
 TIERS = (
-    Tier("unit", nothing, folder="tests/unit"),
-    Tier("property", nothing, folder="tests/property"),
-    Tier("store on Postgres", postgres, folder="tests/integration"),
+    Tier("unit", nothing, folder="tests/unit", patient=True),
+    Tier("property", nothing, folder="tests/property", patient=True),
+    Tier("store on Postgres", postgres, folder="tests/integration", patient=True),
     Tier("namespaces", namespaces, folder="tests/e2e", lane="nodes"),
     Tier("containerd", containerd, marker="containerd", lane="nodes"),
     Tier("podman", podman, marker="podman"),
@@ -138,7 +142,7 @@ TIERS = (
     Tier("conformance", conformance, marker="conformance"),
     Tier("kubernetes", kubernetes, folder="tests/e2e/kube"),
     Tier("kubernetes manifests", installed, marker="manifests"),
-    Tier("wheel", nothing, marker="wheel"),
+    Tier("wheel", nothing, marker="wheel", patient=True),
 )
 
 

@@ -19,7 +19,8 @@ NOTICED = 31.0  # seconds: a watch's time-out and the request after it
 @contextmanager
 def cutting(cluster: Cluster, phase: str) -> Iterator["subprocess.Popen[str]"]:
     line = cluster.hub.command(sys.executable, "-m", "tests.support.kube.cutting", str(cluster.kubeconfig), phase)
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as running:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as running:
         try:
             yield running
         finally:
@@ -27,7 +28,7 @@ def cutting(cluster: Cluster, phase: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def outcome(running: "subprocess.Popen[str]") -> dict[str, Any]:
-    said, _ = running.communicate(timeout=180)
+    said, _ = running.communicate("\n", timeout=180)
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
     print(found)
     assert running.returncode == 0

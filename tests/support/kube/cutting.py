@@ -2,7 +2,8 @@
 
 It runs in the namespace from which the API server is reached. p1: connections are reset again and again under load. p2: old connections
 fall silent, new ones work. p3: no connection at all for a time; "restart" is printed when that has begun, and whoever started this restarts
-the API server meanwhile, so that the old version is forgotten. The last line is a JSON object of what was missed.
+the API server meanwhile, so that the old version is forgotten, and writes a line when it answers again. The last line is a JSON object of
+what was missed.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from fabricmgr.kube.reflector import Change, Happened, Reflector
 from fabricmgr.kube.transport import Address
 from fabricmgr.kube.views import PODS, Pod
 
-CUT_FOR = 30.0
+CUT_FOR = 10.0  # at least: long enough for several tries that fail
 SILENT_FOR = 45.0
 
 
@@ -174,11 +175,12 @@ class Run:
         await self.seen_all(10)
         self.proxy.refuses = True
         self.proxy.reset()
-        healed = time.monotonic() + CUT_FOR
+        cut = time.monotonic()
         await self.delete(range(10))
         await self.create(range(10, 20))
         print("restart", flush=True)
-        await asyncio.sleep(healed - time.monotonic())
+        await asyncio.to_thread(sys.stdin.readline)
+        await asyncio.sleep(max(0.0, cut + CUT_FOR - time.monotonic()))
         self.proxy.refuses = False
         await self.seen_all(60)
 
