@@ -132,7 +132,7 @@ class Story:
         with Asking(self.made, self.client, self.outside[0]) as asking:
             self.kubectl("set", "env", f"deployment/{APP}", "VERSION=2")
             after = {name(pod) for pod in self.running(4)}
-        self.say(f"{asking}; a pod that ends takes what just came to it along")
+        self.holds(f"{asking}", asking.answers and all(asking.answers))
         self.holds("every pod is another one now", not before & after)
         self.holds("the external address leads to the new ones", self.answering(self.outside[0]) <= after)
         self.rollouts(*["WorkloadProgressing", "WorkloadComplete"] * 2)
