@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from bench.figures import paired_ratio, percentile, table
@@ -37,7 +38,8 @@ from fabricmgr.store.writer_allocate import Allocating, Taken, Want
 from fabricmgr.web.protocol import loop_name
 
 CALLERS = 64
-WARM = 15.0  # seconds
+FIRST = 1.0  # seconds of the round that is not counted
+WARM = 5.0  # seconds
 # The narrow peer is the least a row can be: a key and a number. The other one is an allocation as ours is, with the same columns, checks
 # and indexes, its address from a sequence: what one would write who needs the same promises of the database and no more than that.
 PEER = """
@@ -159,15 +161,13 @@ async def fill(pool: connect.Pool, count: int) -> None:
         await allocating.send([want(uuid4()) for _ in range(250)])
 
 
-async def compare(
-    contenders: Sequence[Contender], rounds: int, seconds: float, sql: Connection, postmaster: int, *, empty: bool, warm: float = 1.0
-) -> None:
+async def compare(contenders: Sequence[Contender], rounds: int, seconds: float, sql: Connection, postmaster: int) -> None:
+    """Each begins with nothing held in the database of `sql`."""
     for number in range(rounds + 1):
         for contender in random.sample(contenders, len(contenders)):
-            if empty:
-                await sql.execute(EMPTY + "; truncate narrow, same")
+            await sql.execute(EMPTY + "; truncate narrow, same")
             before = server_seconds(postmaster), client_seconds()
-            measured = await contender.run(seconds if number else warm)
+            measured = await contender.run(seconds if number else FIRST)
             after = server_seconds(postmaster), client_seconds()
             # The first round warms caches and plans: it is not counted.
             if number:
@@ -225,7 +225,7 @@ async def run(server: EmbeddedPostgres, folder: Path, arguments: argparse.Namesp
     figures: dict[str, float] = {}
     if not arguments.only_growth:
         figures |= await against_pgbench(pool, sql, server.pid or 0, folder, arguments)
-    figures |= await growth(pool, sql, server.pid or 0, arguments)
+    figures |= await growth(pool, sql, server, arguments)
     await pool.close()
     await sql.close()
     return figures
@@ -251,39 +251,54 @@ async def against_pgbench(
         Contender("whole writer", Ours(pool, (1, None), CALLERS)),
         Contender("whole writer, dual stack", Ours(pool, (1, 1), CALLERS)),
     ]
-    await compare(many, arguments.rounds, arguments.seconds, sql, postmaster, empty=True)
+    await compare(many, arguments.rounds, arguments.seconds, sql, postmaster)
     print(report(f"\n{CALLERS} callers, none held before", many, base))
 
     lone = [peer("same row", SAME, 1), Contender("whole writer@1", Ours(pool, (1, None), 1))]
-    await compare(lone, arguments.rounds, arguments.seconds, sql, postmaster, empty=True)
+    await compare(lone, arguments.rounds, arguments.seconds, sql, postmaster)
     print(report("\none caller", lone, lone[0]))
     return {each.name: paired_ratio(each.rates, base.rates) for each in many if each is not base}
 
 
-async def growth(pool: connect.Pool, sql: Connection, postmaster: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """The same callers beside none and beside many held. The pair is as close in time as filling allows; pgbench is not needed for it."""
+async def growth(pool: connect.Pool, sql: Connection, server: EmbeddedPostgres, arguments: argparse.Namespace) -> dict[str, float]:
+    """The same callers beside none and beside many held: two databases of one server, so that each round has both within moments.
+
+    Autovacuum and checkpoints run as they do elsewhere: what falls into few rounds is not in the median, but in the sum."""
     if not arguments.held:
         return {}
-    whole = Ours(pool, (1, None), CALLERS)
-    cells = [Contender("none held", whole), Contender(f"{arguments.held:,} held", whole)]
-    await sql.execute(EMPTY)
-    await compare(cells[:1], arguments.rounds, arguments.seconds, sql, postmaster, empty=True)
-    await fill(pool, arguments.held)
+    await sql.execute("create database held")
+    place = urlsplit(server.url)._replace(path="/held").geturl()
+    full = await connect.create_pool(place, "bench", size=4)
+    await hold(place, full, arguments.held)
+    cells = [Contender(name, Ours(each, (1, None), CALLERS)) for name, each in (("none held", pool), (f"{arguments.held:,} held", full))]
+    # After a checkpoint the first change of each page is logged as a whole page, and a cache is filled: both once, not in each round.
+    await cells[1].run(WARM)
+    await compare(cells, arguments.pairs, arguments.seconds, sql, server.pid or 0)
+    await full.close()
+    none, many = (each.rates for each in cells)
+    slower, summed = paired_ratio(none, many), sum(none) / sum(many)
+    print(report(f"\nbeside addresses held: {slower:.2f} times slower, {summed:.2f} over all {arguments.pairs} rounds", cells, cells[0]))
+    return {"growth": slower, "growth over all rounds": summed}
+
+
+async def hold(place: str, pool: connect.Pool, count: int) -> None:
+    """Make the manager's tables in an empty database, and hold as many addresses there, as if for long: settled and on disk."""
+    await migrate.upgrade(place)
+    sql = await connect.connect(place, "bench", connect.MIGRATION)
+    await sql.execute(SITE)
+    await fill(pool, count)
     await sql.execute("vacuum analyze")
     await sql.execute("checkpoint")
-    # After a checkpoint the first change of each page is logged as a whole page: that price is paid once in minutes, not in each round.
-    await compare(cells[1:], arguments.rounds, arguments.seconds, sql, postmaster, empty=False, warm=WARM)
-    slower = median(cells[0].rates) / median(cells[1].rates)
-    print(report(f"\nbeside addresses held: {slower:.2f} times slower", cells, cells[0]))
-    return {"growth": slower}
+    await sql.close()
 
 
 async def conditions(sql: Connection) -> str:
     """What a figure is worth nothing without."""
     version, commit = await sql.fetchval("show server_version"), await sql.fetchval("show synchronous_commit")
-    fsync = await sql.fetchval("show fsync")
+    fsync, cache = await sql.fetchval("show fsync"), await sql.fetchval("show shared_buffers")
     return (
-        f"PostgreSQL {version}, Unix socket, synchronous_commit {commit}, fsync {fsync}; Python {platform.python_version()}; "
+        f"PostgreSQL {version}, Unix socket, synchronous_commit {commit}, fsync {fsync}, shared_buffers {cache}; "
+        f"Python {platform.python_version()}; "
         f"{os.cpu_count()} cores, shared by client and server; load {os.getloadavg()[0]:.1f}"
     )
 
@@ -293,6 +308,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--held", type=int, default=1_000_000, help="addresses held for the growth figure; 0 leaves it out")
+    parser.add_argument("--pairs", type=int, default=11, help="rounds of the growth figure")
     parser.add_argument("--only-growth", action="store_true", help="leave the comparison with pgbench out")
     parser.add_argument("--json", type=Path, help="write the ratios to this file")
     arguments = parser.parse_args()

@@ -168,7 +168,7 @@ async def measure(
     plain, known = script(folder, "plain"), script(folder, "known", token)
     names = ["bare: HTTP, msgspec, writer", "with history and events", "with TLS", "the whole path"]
     layers = [Contender(name, Wrk(url, known if url == urls[-1] else plain)) for name, url in zip(names, urls, strict=True)]
-    await compare([base, *layers], arguments.rounds, arguments.seconds, sql, server.pid or 0, empty=True)
+    await compare([base, *layers], arguments.rounds, arguments.seconds, sql, server.pid or 0)
     print(report(f"\n{CALLERS} connections, one web worker, none held before (client's processor time is wrk's)", [base, *layers], base))
 
 
