@@ -266,7 +266,7 @@ def test_an_api_server_that_is_away_is_told_and_what_happened_meanwhile_when_it_
     before = last(followed)
     server = followed.control.programs["kube-apiserver"]
 
-    server.stop()
+    server.stop(patience=0.5)
     try:
         wait_for("it is told", lambda: "ClusterUnreachable" in told(followed, before), 60)
     finally:

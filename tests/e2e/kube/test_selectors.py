@@ -161,7 +161,7 @@ def test_a_pod_that_its_node_has_from_a_file_is_served_though_the_api_server_is_
     """F048: the runtime names the hash of its configuration, and the API shows a mirror with a UUID of its own, later."""
     node, server = selecting.node("node1"), selecting.control.programs["kube-apiserver"]
     file = node.static_pods / "fixed.json"
-    server.stop()
+    server.stop(patience=0.5)
     try:
         file.write_text(json.dumps(within(objects.pod("fixed"), "gold")))
         wait_for("it has an address", lambda: selecting.manager.allocations(pod="fixed-node1"), 60)
