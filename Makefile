@@ -33,7 +33,7 @@ cluster-build: ## build what the test cluster runs (Kubernetes, etcd, containerd
 	@$$(deploy/setup/python.sh) -m deploy.kube_build
 
 .PHONY: cluster
-cluster: install-dev cluster-build ## a Kubernetes of two nodes on this machine, with fabricmgr as its pods' network; until Ctrl-C
+cluster: install-dev cluster-build $(if $(findstring --manifests,$(ARGS)),image) ## a Kubernetes of two nodes on this machine, with fabricmgr as its pods' network; until Ctrl-C; ARGS=--help
 	@$(PY) -m tests.support.kube $(ARGS)
 
 .PHONY: story
@@ -85,6 +85,10 @@ bench-alloc-http: install-dev ## what each layer over HTTP costs an allocation, 
 .PHONY: bench-redfish
 bench-redfish: install-dev ## Redfish answers a second against a plain Flask service with the same pages, paired in one run
 	@$(PY) -m bench.redfish $(ARGS)
+
+.PHONY: bench-elections
+bench-elections: install-dev ## what looks at who announces thousands of Services' addresses cost
+	@$(PY) -m bench.elections $(ARGS)
 
 .PHONY: bench-kube
 bench-kube: install-dev cluster-build ## pods on a real cluster: ours against the CNI project's own plugins, paired in one run

@@ -21,6 +21,7 @@ from fabricmgr.services import announcing, elections, gauges, service_addresses,
 from fabricmgr.services.service_addresses import Settled, Shown
 from fabricmgr.services.service_leaving import Leaving, Withdrawn
 from fabricmgr.store import announce_rows, voice_rows
+from tests.support.crowd import crowd
 from tests.support.writing import Site, site
 
 pytestmark = pytest.mark.anyio
@@ -374,6 +375,22 @@ async def test_an_address_that_another_service_shares_by_now_is_not_waited_for(d
         assert (first.waits, before, after) == (True, {"web": False}, {"web": True})
         assert not done.waits
         assert await here.count("allocation where released_at is null") == 1
+
+
+async def test_of_many_addresses_only_those_of_a_node_that_fell_silent_get_successors(database_url: str) -> None:
+    async with site(database_url) as here:
+        made = await crowd(here, services=200, nodes=5)
+        well = await elections.look(here.database, LONG)
+
+        await made.silence("n3")
+        after = await elections.look(here.database, LONG)
+        named = await here.sql.fetch(
+            "select distinct n.name from announcement a join node n on n.id = a.node_id where a.successor_id is not null"
+        )
+
+        assert (well.addresses, well.spoken, well.changed) == (200, 200, 0)
+        assert (after.spoken, after.changed) == (200, 40)
+        assert [each["name"] for each in named] == ["n3"]
 
 
 async def test_where_every_node_is_labelled_the_address_counts_as_unannounced(database_url: str) -> None:

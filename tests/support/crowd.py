@@ -1,6 +1,7 @@
 """Many Services' addresses, each announced by one of many nodes, as rows: what elections and leaving cost when there are that many."""
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from tests.support.writing import Site
 
@@ -18,9 +19,21 @@ class Crowd:
 
     async def settle(self) -> None:
         """All is decided and spoken, and every node was heard now."""
-        await self.site.sql.execute(_ANNOUNCED, self.cluster, self.nodes)
+        await self.name_nobody()
+        await self.site.sql.execute(_ANNOUNCED, self.nodes)
         await self.site.sql.execute(_SPOKEN)
         await self.beat()
+
+    async def name_nobody(self) -> None:
+        """As when all of the Services were made a moment ago."""
+        await self.site.sql.execute("delete from voice")
+        await self.site.sql.execute("delete from announcement")
+        await self.site.sql.execute(_UNNAMED, self.cluster)
+
+    async def withdraw(self) -> None:
+        """Every Service was deleted a moment ago, and its address is still spoken for."""
+        await self.site.sql.execute("update service set state = 'withdrawing'")
+        await self.site.sql.execute("update announcement set node_id = null, state = 'unassigned'")
 
     async def beat(self) -> None:
         await self.site.sql.execute(_BEATS)
@@ -46,10 +59,12 @@ _SERVICES = """
     insert into service (cluster_id, namespace, name, uid, owner, state, assigned_at, wanted)
     select $1, 'shop', split_part(name, '/', 2), name, owner, 'assigned', now(), '{}' from made
 """
+_UNNAMED = """
+    insert into announcement (cluster_id, address, since) select $1, address4, now() from allocation where kind = 'service'
+"""
 _ANNOUNCED = """
-    insert into announcement (cluster_id, address, node_id, term, since, state)
-    select $1, a.address4, n.id, 1, now(), 'speaking' from allocation a
-    join node n on n.name = 'n' || (1 + (a.address4 - '10.99.0.0'::inet) % $2::int) where a.kind = 'service'
+    update announcement a set node_id = n.id, term = 1, state = 'speaking' from node n
+    where n.name = 'n' || (1 + (a.address - '10.99.0.0'::inet) % $1::int)
 """
 _SPOKEN = """
     insert into voice (cluster_id, address, node_id, term, stage, told_at)
@@ -66,8 +81,6 @@ _SILENT = """
 
 async def crowd(site: Site, services: int, nodes: int) -> Crowd:
     """All of it, announced."""
-    from ipaddress import ip_network
-
     await site.pool("front", POOL, purpose="Service", cooldown=0)
     cluster = int(await site.sql.fetchval("select id from cluster"))
     await site.sql.execute(_NODES, cluster, nodes)
