@@ -128,13 +128,14 @@ class Owned(Wire, frozen=True, kw_only=True):
 class Hello(Wire, frozen=True, kw_only=True):
     """A life begins, or asks again. last_number: the last report acknowledged in this life. mark: the last the agent saw, "" for none.
 
-    released: attachments that were released earlier and whose links are known to be gone need not be named: what neither journal nor
-    kernel shows is simply absent."""
+    now: by the clock that dated its attachments; without it they count from the hello on. released: attachments that were released earlier
+    and whose links are known to be gone need not be named: what neither journal nor kernel shows is simply absent."""
 
     life: UUID
     boot_id: UUID
     machine_id: str
     agent_version: str
+    now: datetime | None = None
     last_number: int = 0
     mark: str = ""
     journal_lost: bool = False
@@ -190,7 +191,8 @@ class Change(Wire, frozen=True, kw_only=True):
 
 
 class Report(Wire, frozen=True, kw_only=True):
-    """Batch `number` of a life: sent again until acknowledged, effective once. age_ms: of the oldest unreported change."""
+    """Batch `number` of a life: sent again until acknowledged, effective once. age_ms: of its first change, the
+    oldest unreported one; how old the others are follows from it, whatever the node's clock shows."""
 
     life: UUID
     number: int

@@ -99,6 +99,7 @@ class Sync:
             boot_id=state.header.boot_id,
             machine_id=machine_id(),
             agent_version=__version__,
+            now=self._clock(),
             last_number=state.number,
             mark=state.mark,
             journal_lost=self._journal_lost,

@@ -136,7 +136,7 @@ class AgentRoutes:
         """Sent again until acknowledged, effective once."""
         batch, node = bodies.decode(ask.body, wire.Report), node_of(ask.principal)
         async with self.door:
-            return ok(await reports.report(self.inbox, node, batch))
+            return ok(await reports.report(self.inbox, node, batch, ask.now))
 
     async def wanted(self, ask: Ask) -> Answer:
         """Repeating it changes nothing."""

@@ -1,6 +1,7 @@
 """Times that come from outside."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from fabricmgr.domain.errors import Invalid
 
@@ -24,3 +25,14 @@ def parse_instant(text: str, field: str = "at") -> datetime:
     except ValueError:
         raise Invalid(field, text, EXPECTED) from None
     return instant(found, field)
+
+
+def by_our_clock(ats: Sequence[datetime], age: timedelta, now: datetime) -> list[datetime]:
+    """When each was, of things that came to pass in this order: the first `age` before now, the others after it as far as their clock shows.
+
+    What that clock shows by itself is not believed, and where it went back or jumped, order and now are kept."""
+    passed, found = timedelta(0), []
+    for at in ats:
+        passed = max(passed, min(at - ats[0], age))
+        found.append(now - age + passed)
+    return found

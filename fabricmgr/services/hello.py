@@ -15,6 +15,7 @@ from fabricmgr.domain.addresses import Prefix, parse_address, parse_prefix
 from fabricmgr.domain.errors import FabricError, Invalid, LifeRefused, MachineRefused
 from fabricmgr.domain.events import AddressConflictDetected, BlockHeldBack
 from fabricmgr.domain.names import network_name
+from fabricmgr.domain.times import instant
 from fabricmgr.services.attachments import LARGEST_GENERATION, about
 from fabricmgr.services.reports import LARGEST_CLAIM, attachment_of, spots_of
 from fabricmgr.store import asked, claims, hello_rows, places
@@ -142,7 +143,8 @@ async def _hold_back(tx: Tx, node: NodePrincipal, row: BlockRow, now: datetime) 
 
 
 async def _attachments(tx: Tx, node: NodePrincipal, said: wire.Hello, found: _Findings, now: datetime, *, keep_aside: bool) -> None:
-    shown = [_shown(node, each) for each in said.attachments]
+    lag = now - (now if said.now is None else instant(said.now, "now"))
+    shown = [_shown(node, each, now if said.now is None else min(now, instant(each.at) + lag)) for each in said.attachments]
     keys = {each.owner for each in shown}
     gone = [
         row.owner
@@ -155,12 +157,12 @@ async def _attachments(tx: Tx, node: NodePrincipal, said: wire.Hello, found: _Fi
     await hello_rows.show(tx, node.node_id, [each for each in shown if _in_block(each)], now)
 
 
-def _shown(node: NodePrincipal, owned: wire.Owned) -> ReportedChange:
+def _shown(node: NodePrincipal, owned: wire.Owned, at: datetime) -> ReportedChange:
     owner = attachment_of(node, owned)
     spots = spots_of(owned.addresses)
     what = "released" if owned.released else "assigned"
     key, mac = owner.key, owned.mac
-    return ReportedChange(what, key, owner.network, owner.container, owner.ifname, owned.at, spots.get(4), spots.get(6), mac, about(owned))
+    return ReportedChange(what, key, owner.network, owner.container, owner.ifname, at, spots.get(4), spots.get(6), mac, about(owned))
 
 
 def _in_block(shown: ReportedChange) -> bool:

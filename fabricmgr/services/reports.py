@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from fabricmgr import wire
 from fabricmgr.domain.account import NodePrincipal
@@ -10,7 +11,7 @@ from fabricmgr.domain.addresses import parse_address, parse_prefix
 from fabricmgr.domain.errors import HelloRequired, Invalid, NodeIsGone, ReportGap, Unauthenticated
 from fabricmgr.domain.names import container_id, interface_name, network_name
 from fabricmgr.domain.owner import Attachment
-from fabricmgr.domain.times import instant
+from fabricmgr.domain.times import by_our_clock, instant
 from fabricmgr.metrics import REPORTED_CHANGES, REPORTS
 from fabricmgr.services.attachments import LARGEST_GENERATION, about
 from fabricmgr.store.pressure import Pressure
@@ -28,12 +29,12 @@ class Inbox:
     pressure: Pressure
 
 
-async def report(inbox: Inbox, node: NodePrincipal, batch: wire.Report) -> wire.Acknowledged:
+async def report(inbox: Inbox, node: NodePrincipal, batch: wire.Report, now: datetime) -> wire.Acknowledged:
     """Apply it once, and say up to which one all took effect.
 
     Raises HelloRequired for another life, ReportGap where one is missing, NodeIsGone, Unauthenticated for a certificate revoked by now,
     Invalid for what cannot be read."""
-    verdict = await inbox.writer.report(_read(node, batch))
+    verdict = await inbox.writer.report(_read(node, batch, now))
     REPORTS.labels(verdict.outcome.value).inc()
     _refuse(node, batch, verdict)
     if verdict.outcome is Outcome.APPLIED:
@@ -60,17 +61,18 @@ def _count(changes: Sequence[wire.Change]) -> None:
             REPORTED_CHANGES.labels(kind.value).inc(count)
 
 
-def _read(node: NodePrincipal, batch: wire.Report) -> Reported:
+def _read(node: NodePrincipal, batch: wire.Report, now: datetime) -> Reported:
     if len(batch.changes) > wire.MAX_REPORT_CHANGES:
         raise Invalid("changes", len(batch.changes), f"at most {wire.MAX_REPORT_CHANGES} of them")
     if not 1 <= batch.number <= LARGEST_GENERATION:
         raise Invalid("number", batch.number, "a number from 1")
-    changes = tuple(_change(node, change) for change in batch.changes)
     age = min(max(batch.age_ms, 0), LARGEST_CLAIM)
+    times = by_our_clock([instant(change.owned.at) for change in batch.changes], timedelta(milliseconds=age), now)
+    changes = tuple(_change(node, change, at) for change, at in zip(batch.changes, times, strict=True))
     return Reported(node.node_id, node.serial, batch.life, batch.number, changes, age, json.dumps(batch.free))
 
 
-def _change(node: NodePrincipal, change: wire.Change) -> ReportedChange:
+def _change(node: NodePrincipal, change: wire.Change, at: datetime) -> ReportedChange:
     owned = change.owned
     owner = attachment_of(node, owned)
     spots = spots_of(owned.addresses)
@@ -80,7 +82,7 @@ def _change(node: NodePrincipal, change: wire.Change) -> ReportedChange:
         owner.network,
         owner.container,
         owner.ifname,
-        instant(owned.at),
+        at,
         spots.get(4),
         spots.get(6),
         owned.mac,

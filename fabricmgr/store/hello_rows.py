@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -27,18 +28,22 @@ _TYPES: dict[str, TypeEngine[Any]] = {
     "reasons": ARRAY(Text),
     **{f"{name}{family}": ARRAY(kind) for family in (4, 6) for name, kind in _SPOT_TYPES},
 }
-_ASSIGNED = text(f"select report_assigned_1({', '.join(f':{name}' for name in _TYPES)})")
+_ASSIGNED = text(f"select report_assigned_2({', '.join(f':{name}' for name in _TYPES)})")
 _RELEASED_NAMES = ("now", "todo", "reporters", "rs", "owners", "ats", "reasons", "a4", "g4", "a6", "g6")
-_RELEASED = text(f"select report_released_1({', '.join(f':{name}' for name in _RELEASED_NAMES)})")
+_RELEASED = text(f"select report_released_2({', '.join(f':{name}' for name in _RELEASED_NAMES)})")
+_TOLD = text("select told_at from report where node_id = :node")
 
 
 async def show(tx: Tx, node_id: int, shown: Sequence[ReportedChange], now: datetime) -> None:
     """Make our copy of a node's blocks agree with what its agent holds. What is released stays taken until its link is gone."""
     if not shown:
         return
-    columns = _columns(node_id, sorted(shown, key=lambda each: each.owner)) | {"now": now}
+    told: datetime | None = await tx.value(_TOLD, {"node": node_id})
+    # Not before what its history tells already.
+    ordered = [each if told is None else replace(each, at=max(each.at, told)) for each in sorted(shown, key=lambda each: each.owner)]
+    columns = _columns(node_id, ordered) | {"now": now}
     await tx.all(_ASSIGNED.bindparams(*(bindparam(name, type_=kind) for name, kind in _TYPES.items())), columns)
-    columns["todo"] = [place for place, each in enumerate(sorted(shown, key=lambda each: each.owner), 1) if each.what == "released"]
+    columns["todo"] = [place for place, each in enumerate(ordered, 1) if each.what == "released"]
     if columns["todo"]:
         types = (bindparam(name, type_=_TYPES[name]) for name in _RELEASED_NAMES)
         await tx.all(_RELEASED.bindparams(*types), {name: columns[name] for name in _RELEASED_NAMES})

@@ -285,6 +285,7 @@ report = Table(
     Column("boot_id", UUID, nullable=False),
     Column("last_number", BigInteger, nullable=False),
     _time("at"),
+    _time("told_at", nullable=True),
 )
 history = Table(
     "history",

@@ -23,7 +23,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class ReportedChange:
-    """what: assigned, released or gone."""
+    """what: assigned, released or gone. at: when it was, by the manager's clock."""
 
     what: str
     owner: UUID
@@ -69,7 +69,7 @@ class Verdict:
     mark: str
 
 
-_REPORT = f"select * from report_batch_1({', '.join(f'${n}' for n in range(1, 27))})"
+_REPORT = f"select * from report_batch_2({', '.join(f'${n}' for n in range(1, 27))})"
 # What may follow what in one set; anything else begins another wave.
 _RANK = {"assigned": 0, "released": 1, "gone": 2}
 

@@ -1,5 +1,6 @@
 """What nodes report and say when they begin: it takes effect once, and a life that ended says nothing more."""
 
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -61,6 +62,52 @@ async def test_a_report_may_hold_whole_lives_of_one_name_and_one_address(databas
         assert [tuple(row) for row in history] == [
             (what, generation) for generation in (1, 2) for what in ("assigned", "released", "gone")
         ] + [("assigned", 3)]
+
+
+async def test_who_had_an_address_while_the_manager_was_away_is_known_afterwards(database_url: str) -> None:
+    """By the manager's clock, though the node's is a day behind; the report came ten minutes after the first pod."""
+    async with site(database_url) as here:
+        await pods(here)
+        node, life, (block,) = await enrolled(here, count=1)
+        behind = here.clock() - timedelta(days=1, seconds=600)
+        changes = [
+            change(kind, name, at_block(block, 3, n), at=behind + timedelta(seconds=n * 200 + passed))
+            for n, name in enumerate(("c1", "c2", "c3"))
+            for kind, passed in (("assigned", 0), ("released", 100), ("gone", 110))
+        ]
+
+        await here.report(node, life, 1, *changes[:4], age_ms=600_000)
+        await here.report(node, life, 2, *changes[4:], age_ms=300_000)
+
+        assert [await here.had("10.10.0.3", -seconds) for seconds in (650, 590, 495, 450, 390, 280, 190, 110, 80)] == [
+            None, "c1", "c1", None, "c2", None, "c3", "c3", None,
+        ]  # fmt: skip
+
+
+async def test_history_keeps_the_order_of_a_nodes_reports_when_its_clock_and_the_way_to_us_do_not(database_url: str) -> None:
+    async with site(database_url) as here:
+        await pods(here)
+        node, life, (block,) = await enrolled(here, count=1)
+        spot, now = at_block(block, 3, 1), here.clock()
+
+        await here.report(node, life, 1, change("assigned", "c1", spot, at=now))
+        await here.report(node, life, 2, change("released", "c1", spot, at=now), age_ms=5_000)
+        await here.report(node, life, 3, change("gone", "c1", spot, at=now), age_ms=60_000)
+
+        rows = await here.sql.fetch("select what, at from history order by at, id")
+        assert [(row["what"], row["at"]) for row in rows] == [("assigned", now), ("released", now), ("gone", now)]
+
+
+async def test_a_pod_that_a_node_shows_in_its_hello_has_its_address_since_it_got_it(database_url: str) -> None:
+    async with site(database_url) as here:
+        await pods(here)
+        node, life, (block,) = await enrolled(here, count=1)
+        fast = here.clock() + timedelta(hours=2)
+        shown = owned("c1", at_block(block, 3, 1), at=fast - timedelta(seconds=300))
+
+        await here.hello(node, life, BOOT, blocks=[held(block)], attachments=[shown], now=fast)
+
+        assert [await here.had("10.10.0.3", -seconds) for seconds in (310, 290)] == [None, "c1"]
 
 
 async def test_reports_of_blocks_or_claims_that_are_not_the_nodes_change_nothing(database_url: str) -> None:

@@ -11,9 +11,9 @@ import msgspec
 
 from fabricmgr import wire
 from fabricmgr.domain.account import NodePrincipal
-from fabricmgr.domain.addresses import block_length, blocks_are_central
+from fabricmgr.domain.addresses import block_length, blocks_are_central, parse_address
 from fabricmgr.domain.names import ClusterName, NodeName
-from fabricmgr.services import attachments, blocks, direct, hello, reports
+from fabricmgr.services import attachments, blocks, direct, hello, history, reports
 from fabricmgr.services.attachments import Desk
 from fabricmgr.services.direct import Allocation
 from fabricmgr.services.reports import Inbox
@@ -155,8 +155,15 @@ class Site:
         asked = wire.BlocksWanted(life=life, wanted=wanted, confirm=list(confirm), give_back=list(give_back))
         return await self.database.run(lambda tx: blocks.wanted(tx, node, asked, self.clock()))
 
-    async def report(self, node: NodePrincipal, life: UUID, number: int, *changes: wire.Change) -> wire.Acknowledged:
-        return await reports.report(self.inbox, node, wire.Report(life=life, number=number, changes=list(changes)))
+    async def report(self, node: NodePrincipal, life: UUID, number: int, *changes: wire.Change, age_ms: int = 0) -> wire.Acknowledged:
+        batch = wire.Report(life=life, number=number, changes=list(changes), age_ms=age_ms)
+        return await reports.report(self.inbox, node, batch, self.clock())
+
+    async def had(self, address: str, seconds: float) -> str | None:
+        """The container that had an address so many seconds from now."""
+        async with self.database.read() as tx:
+            found = await history.who_had(tx, parse_address(address), self.clock() + timedelta(seconds=seconds))
+        return found[0].label.split()[1] if found else None
 
     async def hold(self, node: NodePrincipal, life: UUID, count: int, family: int = 4, network: str = "pods") -> list[wire.GrantedBlock]:
         """Claim and confirm."""
