@@ -68,7 +68,7 @@ class Supply:
 
     def request(self, networks: list[NetworkSpec]) -> BlocksWanted:
         """What to ask for now; blocks to give back are closed by that."""
-        state, wanted, giving = self._holdings.state, [], set()
+        state, wanted, giving = self._holdings.state, [], self._useless(networks)
         self.short = set()
         for network in networks:
             if network.decide is Decide.MANAGER:
@@ -117,6 +117,11 @@ class Supply:
                 spare.add(held.prefix)
                 free -= size
         return spare
+
+    def _useless(self, networks: list[NetworkSpec]) -> set[str]:
+        """Empty, rested blocks of pools that no network takes addresses from any more: it was deleted, or has other pools now."""
+        used = {pool for network in networks for pool in network.pools}
+        return {each.prefix for each in self._holdings.state.blocks.values() if each.pool not in used and self._may_go(each)}
 
     def _may_go(self, held: BlockHeld) -> bool:
         return held.state == OPEN and not _rests(held, self._clock()) and self._holdings.is_empty(held)

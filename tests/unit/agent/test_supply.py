@@ -141,6 +141,26 @@ def test_under_pressure_nobody_keeps_a_spare_block(desk: Desk) -> None:
     assert [each.prefix for each in desk.supply.request([SPEC]).give_back] == [SECOND]
 
 
+def test_blocks_of_a_network_that_is_gone_are_given_back_once_they_are_empty(desk: Desk) -> None:
+    desk.hold(FIRST, SECOND)
+    desk.take(1)
+    lived = next(prefix for prefix, held in desk.journal.state.blocks.items() if not desk.holdings.is_empty(held))
+
+    first = desk.supply.request([])
+    kept = desk.states()[lived]
+
+    assert [each.prefix for each in first.give_back] == [each for each in (FIRST, SECOND) if each != lived]
+    assert (first.wanted, kept) == ([], "confirmed")
+
+
+def test_blocks_of_a_pool_that_another_network_takes_addresses_from_are_kept(desk: Desk) -> None:
+    desk.hold(FIRST)
+
+    asked = desk.supply.request([structs.replace(SPEC, name="later")])
+
+    assert (asked.give_back, desk.states()) == ([], {FIRST: "confirmed"})
+
+
 def test_a_block_that_the_manager_no_longer_names_is_assigned_from_no_more(desk: Desk) -> None:
     desk.hold(FIRST)
     desk.take(1)
