@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from fabricmgr.agent import conflist, server
+from fabricmgr.agent import conflist, process, server
 from fabricmgr.agent.announce import Announcer
 from fabricmgr.agent.beats import Beats
 from fabricmgr.agent.central import Central
@@ -292,6 +292,7 @@ class Agent:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECTION)
+        process.use_large_pages()
         await self.server.start()
         log.info("serving", extra={"node": self.manager.identity.about.node, "socket": str(self.settings.socket_path)})
 
