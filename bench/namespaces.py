@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,36 @@ def namespaces(*roles: str) -> Iterator[list[str]]:
         yield names
     finally:
         _all("del", [name for name in names if Path(path_of(name)).exists()])
+
+
+@contextmanager
+def witness() -> Iterator[str]:
+    """A namespace that `until_gone` looks from."""
+    with namespaces("witness") as (name,):
+        yield name
+
+
+def until_gone(witness: str, seconds: float = 30.0) -> None:
+    """Wait until the kernel has taken down every namespace that was removed before. TimeoutError when that takes too long.
+
+    It does so after `ip` has returned, in the order of removal, holding the lock that every change of links needs. One more namespace is
+    removed, then, with one end of a pair of links in it: when the other end is gone, it has come so far."""
+    name = f"fmb-{RUN_ID}-last"
+    lines = f"netns add {name}\nlink add last netns {witness} type veth peer name last netns {name}\nnetns del {name}\n"
+    subprocess.run(["ip", "-batch", "-"], input=lines, text=True, check=True)
+    ends = time.monotonic() + seconds
+    with inside(witness):
+        while _is_there("last"):
+            if time.monotonic() > ends:
+                raise TimeoutError(f"removed namespaces were not gone after {seconds} s")
+            time.sleep(0.005)
+
+
+def _is_there(link: str) -> bool:
+    try:
+        return socket.if_nametoindex(link) > 0
+    except OSError:
+        return False
 
 
 def _all(verb: str, names: list[str]) -> None:
