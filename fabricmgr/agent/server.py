@@ -95,7 +95,8 @@ class Server:
     def _accept(self, listener: socket.socket) -> None:
         """Those who have connected first: where more have, the loop is back here when these have had their turn."""
         try:
-            for _ in range(BUNCH):
+            # Whoever comes alone does not wait until it is found that nobody else has come.
+            for _ in range(BUNCH if self._calls else 1):
                 self._take(listener.accept()[0])
         except BlockingIOError:
             return
