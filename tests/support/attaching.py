@@ -4,19 +4,59 @@ from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import pytest
+
 from fabricmgr.agent import host, networks
 from fabricmgr.agent.host import Finding
 from fabricmgr.agent.links import Attached, AttachPlan, Kernel, attach, detach
 from fabricmgr.agent.networks import Ensured, NetworkPlan
-from fabricmgr.agent.survey import look
-from fabricmgr.domain.errors import CheckFailed
+from fabricmgr.agent.survey import Surveyed, look, survey
+from fabricmgr.domain.errors import CheckFailed, KernelRefused
 from fabricmgr.netlink import namespace as netns
+from fabricmgr.netlink.sockets import NetlinkSocket, Steps, in_words
 from tests.support.namespaces import run_in
 from tests.support.netns import Namespace
 
 SOURCES = (ip_network("10.10.0.0/16"), ip_network("2001:db8:10::/64"))
 BLOCKS = (ip_network("10.10.0.0/26"), ip_network("10.10.0.64/26"), ip_network("2001:db8:10::/122"), ip_network("2001:db8:10::40/122"))
 NODE = NetworkPlan(name="podnet", sources=SOURCES, mtu=1450, blocks=BLOCKS)
+
+
+BOTH = "10.10.0.2 2001:db8:10::2"
+
+
+@pytest.fixture
+def node(node_ns: Namespace) -> Namespace:
+    """A node on which the network stands."""
+    ensure(node_ns, NODE)
+    return node_ns
+
+
+class Deaf(NetlinkSocket):
+    """Refuses one message by its step: what a kernel without a feature, or out of memory, does."""
+
+    refused = ""
+
+    def exchange(
+        self, messages: Sequence[bytearray], steps: Sequence[str] | Steps, ignore: frozenset[int] = frozenset()
+    ) -> list[tuple[int, bytes]]:
+        refused = [step for step in in_words(steps) if self.refused in step]
+        if refused:
+            raise KernelRefused(refused[0], 12, "Cannot allocate memory")
+        return super().exchange(messages, steps, ignore)
+
+    def is_running(self, name: str) -> bool:
+        if self.refused == f"look at {name}":
+            raise KernelRefused(self.refused, 19, "No such device")
+        return super().is_running(name)
+
+
+def links_of(where: Namespace) -> str:
+    return where.run("ip", "-d", "link").stdout
+
+
+def surveyed(where: Namespace) -> list[Surveyed]:
+    return run_in(where, lambda: survey(Kernel()))
 
 
 def ensure(node: Namespace, *plans: NetworkPlan) -> Ensured:
