@@ -282,11 +282,12 @@ async def growth(pool: connect.Pool, sql: Connection, server: EmbeddedPostgres, 
 
 
 async def hold(place: str, pool: connect.Pool, count: int) -> None:
-    """Make the manager's tables in an empty database, and hold as many addresses there, as if for long: settled and on disk."""
+    """Make the manager's tables in an empty database, and hold as many addresses there, as if for long: told, settled and on disk."""
     await migrate.upgrade(place)
     sql = await connect.connect(place, "bench", connect.MIGRATION)
     await sql.execute(SITE)
     await fill(pool, count)
+    await sql.execute("truncate outbox")
     await sql.execute("vacuum analyze")
     await sql.execute("checkpoint")
     await sql.close()
