@@ -136,13 +136,13 @@ TIERS = (
     Tier("store on Postgres", postgres, folder="tests/integration", patient=True),
     Tier("namespaces", namespaces, folder="tests/e2e", lane="nodes"),
     Tier("containerd", containerd, marker="containerd", lane="nodes"),
-    Tier("podman", podman, marker="podman"),
-    Tier("prometheus", prometheus, marker="prometheus"),
-    Tier("redfish clients", redfish_clients, marker="redfish_clients"),
-    Tier("conformance", conformance, marker="conformance"),
+    Tier("podman", podman, marker="podman", lane="nodes"),
+    Tier("prometheus", prometheus, marker="prometheus", lane="nodes"),
+    Tier("redfish clients", redfish_clients, marker="redfish_clients", lane="nodes"),
+    Tier("conformance", conformance, marker="conformance", lane="nodes"),
     Tier("kubernetes", kubernetes, folder="tests/e2e/kube"),
     Tier("kubernetes manifests", installed, marker="manifests"),
-    Tier("wheel", nothing, marker="wheel", patient=True),
+    Tier("wheel", nothing, marker="wheel", patient=True, lane="nodes"),
 )
 
 
