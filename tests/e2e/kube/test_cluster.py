@@ -26,6 +26,19 @@ def deployed(cluster: Cluster, name: str, replicas: int) -> Iterator[list[Json]]
     nothing_is_left(cluster)
 
 
+@contextmanager
+def another_network(cluster: Cluster, name: str, *prefixes: str) -> Iterator[None]:
+    """Beside the usual one, which nodes have again afterwards; of the other nothing is left, once nodes have given its blocks back."""
+    cluster.manager.make_network(name, *prefixes)
+    try:
+        yield
+    finally:
+        for node in cluster.nodes:
+            node.install(NETWORK)
+        cluster.manager.ask("DELETE", f"/v1/clusters/default/networks/{name}")
+        wait_for(f"no node holds a block of {name}", lambda: cluster.manager.answer("DELETE", f"/v1/pools/{name}")[0] == 204, 60)
+
+
 def nothing_is_left(cluster: Cluster) -> None:
     """Not in the kernel, not in a journal, not in the database."""
     wait_for("no link of a pod is left", lambda: not any(node.links() for node in cluster.nodes), 20)
@@ -108,14 +121,9 @@ def test_deletions_come_more_than_once_for_a_pod_and_all_of_them_succeed(cluster
 
 def test_a_pod_that_lived_when_its_nodes_network_changed_gives_its_address_back(cluster: Cluster) -> None:
     """Its deletion comes under the new network's name, since a runtime asks by the list it has then: the look at the kernel finds it."""
-    cluster.manager.make_network("later", "10.79.0.0/20")
-    try:
-        with deployed(cluster, "elder", 2):
-            for node in cluster.nodes:
-                node.install("later")
-    finally:
+    with another_network(cluster, "later", "10.79.0.0/20"), deployed(cluster, "elder", 2):
         for node in cluster.nodes:
-            node.install(NETWORK)
+            node.install("later")
 
 
 @pytest.mark.parametrize("families", [(4,), (6,), (4, 6)], ids=["ipv4", "ipv6", "both"])
@@ -123,8 +131,7 @@ def test_pods_have_the_families_of_their_network(cluster: Cluster, families: tup
     ready = {node.name: transition(cluster, node.name) for node in cluster.nodes}
     name = "only" + "".join(map(str, families))
     prefixes = {4: f"10.7{len(families)}.0.0/20", 6: f"2001:db8:7{len(families)}::/116"}
-    cluster.manager.make_network(name, *(prefixes[family] for family in families))
-    try:
+    with another_network(cluster, name, *(prefixes[family] for family in families)):
         for node in cluster.nodes:
             node.install(name)
             node.ready(name)
@@ -135,6 +142,3 @@ def test_pods_have_the_families_of_their_network(cluster: Cluster, families: tup
             assert all(cluster.ping(here, each) for each in addresses(there))
             assert {cluster.curl(here, each) for each in addresses(there)} == {there["metadata"]["name"]}
             assert {node.name: transition(cluster, node.name) for node in cluster.nodes} == ready
-    finally:
-        for node in cluster.nodes:
-            node.install(NETWORK)
