@@ -12,6 +12,7 @@ from pathlib import Path
 from deploy.kube_build.groups import program
 from tests.support.kube import objects
 from tests.support.kube.cluster import Cluster, cluster
+from tests.support.kube.manifests import SPACE
 from tests.support.kube.options import Options
 from tests.support.tiers import installed, kubernetes
 
@@ -47,6 +48,8 @@ def explain(made: Cluster) -> None:
         log_in(made)
         ours = shortcut(made, "fabricmgr", *made.hub.command(str(ROOT / ".venv/bin/fabricmgr")), login=True)
         lines += [f"{ours} allocation list", f"{ours} pool usage", f"{ours} event list"]
+    if made.options.as_pods:
+        lines.append(f"{kubectl} logs -n {SPACE} daemonset/fabricmgr-agent")
     for node in made.nodes:
         lines.append(f"{shortcut(made, f'on-{node.name}', *node.inside())} ip route")
     print("\n  KUBECONFIG", made.kubeconfig, f"  (its server, {made.options.server}, is in the namespace {made.hub.name})")
