@@ -107,7 +107,7 @@ class KubeNodes:
             self._systems.pop(name, None)
         for event in observed.told:
             KUBE_TRANSITIONS.labels(self._view.cluster, event.what).inc()
-            log.info("kubernetes node", extra={"event": event.what, **event.about()})
+            log.info("kubernetes node", extra={"event": event.what, "about": event.about()})
         if observed.again is not None:
             self._queue.add_within(name, max(0.1, (observed.again - self._view.clock()).total_seconds()))
         if observed.doubt:

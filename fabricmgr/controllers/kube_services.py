@@ -161,8 +161,8 @@ class KubeServices:
         settled = await self._view.database.run(settling)
         self._note(found, settled.reason)
         self._announced[key] = announce_rows.digest(settled.announced)
+        await self._say(found, settled.told)  # first, since it is told once: a status that is refused is written at the next look
         await self._show(found, settled)
-        await self._say(found, settled.told)
         if settled.replaces:
             await self._replaced(found, settled)
         if settled.waits:
@@ -244,7 +244,7 @@ class KubeServices:
     async def _say(self, found: Service, told: Iterable[DomainEvent]) -> None:
         for event in told:
             KUBE_TRANSITIONS.labels(self._view.cluster, event.what).inc()
-            log.info("service", extra={"event": event.what, **event.about()})
+            log.info("service", extra={"event": event.what, "about": event.about()})
             about = event.about()
             pending = isinstance(event, ServicePending)
             message = str(about["reason"]) if pending else f"{about['address']} of pool {about['pool']}"

@@ -143,7 +143,7 @@ class Workloads:
         found = self._view.copy(_KINDS[key.kind]).find(key.name, key.namespace)
         for event in told:
             KUBE_TRANSITIONS.labels(self._view.cluster, event.what).inc()
-            log.info("workload", extra={"event": event.what, **event.about()})
+            log.info("workload", extra={"event": event.what, "about": event.about()})
             if found is not None and isinstance(event, WorkloadUnschedulable) and event.resource == ADDRESSES:
                 message = f"{event.pods} pods wait: no node has a free address for them."
                 await self._view.events.say(_KINDS[key.kind], found, "NoAddresses", message, warning=True)

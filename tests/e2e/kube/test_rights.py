@@ -146,6 +146,7 @@ def try_services(cluster: Cluster) -> str:
         for address in ("198.51.100.77", "198.51.100.78", "198.51.100.77"):
             if named := wish(cluster, address):
                 return named
+        wait_for("the first reason is counted", lambda: repeated(cluster), 20)
         cluster.apply(wishing())
         wait_for("it has an address", lambda: cluster.get("service", "wishing")["status"]["loadBalancer"].get("ingress"), 20)
     finally:
@@ -157,6 +158,12 @@ def wish(cluster: Cluster, address: str) -> str:
     """For one that no pool has: the Service says that it waits for it."""
     cluster.apply(wishing(address))
     return lacking(cluster, "patch services", "list services", works=lambda: address in conditions(cluster))
+
+
+def repeated(cluster: Cluster) -> bool:
+    """Whether an Event of the Service counts more than one: it is written after the condition."""
+    uid = cluster.get("service", "wishing")["metadata"]["uid"]
+    return any(each.get("count", 0) > 1 for each in cluster.items("events", "--field-selector", f"involvedObject.uid={uid}"))
 
 
 def wishing(address: str = "") -> Json:

@@ -88,6 +88,7 @@ volumePluginDir: /var/lib/kubelet/volume-plugins
 imageGCHighThresholdPercent: 100
 evictionHard: {{nodefs.available: 1%, imagefs.available: 1%, memory.available: 50Mi}}
 nodeStatusUpdateFrequency: 5s
+syncFrequency: 10s
 staticPodPath: {static}
 """
 # The machine's limits of connection tracking are not a test's to change.
