@@ -1,13 +1,14 @@
 """The run of all tests: pytest processes side by side with one outcome."""
 
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.lanes import FAILED, OK, Lane, Record, main, run_again, run_beside
+from tests.support.lanes import FAILED, OK, ROOT, Lane, Record, main, run_again, run_beside
 from tests.support.tiers import Tally
 
 CHOSEN = "tests/unit/test_tiers.py"
@@ -21,6 +22,17 @@ while not (here / {other!r}).exists():
 print("tests/unit/test_x.py ..")
 print("===== tests were run =====")
 print("passed by", sys.argv[2])
+"""
+# Ends only when it is interrupted, which it asks for once both have begun.
+SLEEPS = """
+try:
+    (here / f"begun-{sys.argv[2]}").touch()
+    while len(list(here.glob("begun-*"))) < 2:
+        time.sleep(0.01)
+    os.kill(os.getppid(), 15)
+    time.sleep(60)
+except KeyboardInterrupt:
+    (here / f"ended-{sys.argv[2]}").touch()
 """
 
 
@@ -54,6 +66,18 @@ def test_a_lane_that_came_to_no_end_has_failed(tmp_path: Path, program: str) -> 
     run_beside([lane], lambda _: None)
 
     assert lane.status == FAILED
+
+
+def test_a_run_that_is_told_to_end_interrupts_its_lanes(tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path\nfrom tests.e2e.test_lanes import Told\nfrom tests.support.lanes import run_beside\n"
+        f"run_beside([Told(name, [], Path({str(tmp_path)!r}), program={SLEEPS!r}) for name in 'ab'], print)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.glob("ended-*")} == {"ended-a", "ended-b"}
 
 
 @pytest.mark.parametrize(("second", "status", "word"), [("[]", OK, "unsteady"), ('["test_x"]', FAILED, "broken")])

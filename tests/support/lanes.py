@@ -8,6 +8,7 @@ both lanes: what passes then is named as unsteady, what fails again is a failure
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -48,6 +49,7 @@ class Lane:
     arguments: Sequence[str]
     folder: Path
     status: int = OK
+    process: "subprocess.Popen[str] | None" = None
     ending: list[str] = field(default_factory=list)
 
     @property
@@ -78,6 +80,7 @@ class Lane:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         words = [*self.words(), "--color=no"]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment) as pytest:
+            self.process = pytest
             for line in pytest.stdout or ():
                 if self.ending or is_heading(line):
                     self.ending.append(line.rstrip("\n"))
@@ -85,6 +88,11 @@ class Lane:
                     say(f"{self.name:6}| {line.rstrip()}")
         self.status = pytest.returncode
         self.judge()
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does: pytest takes down what its tests made, and ends."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
 
     def judge(self) -> None:
         """A pytest that left no record came to no end, whatever it says; one that a signal ended failed."""
@@ -109,12 +117,19 @@ def is_whole(arguments: Sequence[str]) -> bool:
 
 
 def run_beside(both: Sequence[Lane], say: Say) -> None:
-    """Until all have ended; then how each ended, one after the other."""
+    """Until all have ended; then how each ended, one after the other. SIGTERM interrupts them."""
+
+    def interrupt(*_: object) -> None:
+        for lane in both:
+            lane.interrupt()
+
+    former = signal.signal(signal.SIGTERM, interrupt)
     threads = [threading.Thread(target=lane.run, args=[say]) for lane in both]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    signal.signal(signal.SIGTERM, former)
     for lane in both:
         say("\n".join([f"\nlane {lane.name}:", *lane.ending]))
 
