@@ -9,7 +9,7 @@ from pathlib import Path
 
 MEMORY = Path("/dev/shm")
 DISK = Path("/tmp")
-ROOM = 6 << 30  # bytes: twice what all tests in two lanes were seen to take at a time
+ROOM = 6 << 30  # bytes: several times what all tests in two lanes were seen to take (1.3 GB)
 UNFIT = os.ST_RDONLY | os.ST_NOEXEC | os.ST_NODEV  # tests build programs and containers there
 
 
