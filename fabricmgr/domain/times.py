@@ -28,7 +28,7 @@ def parse_instant(text: str, field: str = "at") -> datetime:
 
 
 def by_our_clock(ats: Sequence[datetime], age: timedelta, now: datetime) -> list[datetime]:
-    """When each was, of things that came to pass in this order: the first `age` before now, the others after it as far as their clock shows.
+    """When each was, of things that came to pass in this order: the first `age` before now, the others after it as their clock shows.
 
     What that clock shows by itself is not believed, and where it went back or jumped, order and now are kept."""
     passed, found = timedelta(0), []
