@@ -15,12 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
-from typing import IO
 from uuid import uuid4
 
 from bench.figures import paired_ratio, percentile, table
@@ -44,19 +44,35 @@ def say(sentence: str) -> None:
 
 
 class Watcher:
-    """When each pod was first seen Ready, in seconds of the clock that logs use. A thread reads, since kubectl's watch has no end."""
+    """When each pod was first seen Ready, in seconds of the clock that logs use. A thread reads, and asks again where kubectl's watch has
+    ended: an API server closes one whose reader is too slow for a burst."""
 
     def __init__(self, made: Cluster):
+        self.made = made
         self.ready: dict[str, float] = {}
         self.news = threading.Condition()
-        cache = f"--cache-dir={made.folder / 'kubectl-cache'}"
-        words = [str(program("kubectl")), f"--kubeconfig={made.kubeconfig}", cache, "get", "pods", "--watch", "-o", READY]
-        self.process = subprocess.Popen(made.hub.command(*words), stdout=subprocess.PIPE, text=True, env=DIRECT)
-        assert self.process.stdout is not None
-        self.thread = threading.Thread(target=self.read, args=(self.process.stdout,), daemon=True)
+        self.closing = False
+        self.process = self.ask()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
         self.thread.start()
 
-    def read(self, lines: IO[str]) -> None:
+    def ask(self) -> subprocess.Popen[str]:
+        cache = f"--cache-dir={self.made.folder / 'kubectl-cache'}"
+        words = [str(program("kubectl")), f"--kubeconfig={self.made.kubeconfig}", cache, "get", "pods", "--watch", "-o", READY]
+        return subprocess.Popen(self.made.hub.command(*words), stdout=subprocess.PIPE, text=True, env=DIRECT)
+
+    def watch(self) -> None:
+        while True:
+            self.read(self.process.stdout or ())
+            self.process.wait()
+            with self.news:
+                if self.closing:
+                    return
+                say(f"{self.made.hub.name}: the watch of pods ended ({self.process.returncode}), and is begun again")
+                time.sleep(0.2)
+                self.process = self.ask()
+
+    def read(self, lines: Iterable[str]) -> None:
         for line in lines:
             name, _, ready = line.strip().partition(" ")
             if ready == "True":
@@ -68,15 +84,22 @@ class Watcher:
         """When pods of a prefix were Ready, once there are so many. AssertionError after LIMIT seconds."""
         with self.news:
             enough = self.news.wait_for(lambda: len(self.times(prefix)) >= count, LIMIT)
-            assert enough, f"of {count} pods {len(self.times(prefix))} were Ready after {LIMIT:.0f} s"
+            assert enough, f"of {count} pods {len(self.times(prefix))} were Ready after {LIMIT:.0f} s: {self.others(prefix)}"
             return self.times(prefix)
 
     def times(self, prefix: str) -> list[float]:
         return [at for name, at in self.ready.items() if name.startswith(prefix)]
 
+    def others(self, prefix: str) -> str:
+        """What the API server says of those that are not Ready, and of the nodes."""
+        pods = [each for each in self.made.pods(prefix) if each["metadata"]["name"] not in self.ready]
+        said = Counter(str([(each["type"], each.get("message", "")) for each in pod["status"].get("conditions", [])]) for pod in pods)
+        return f"{said.most_common(3)}; nodes: {[each['spec'].get('taints') for each in self.made.items('nodes')]}"
+
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        with self.news:
+            self.closing = True
+            self.process.kill()
         self.thread.join(5)
         if self.process.stdout is not None:
             self.process.stdout.close()

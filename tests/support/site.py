@@ -103,6 +103,16 @@ class SiteManager:
         self.make_pool(name, *prefixes, **(pool or {}))
         self.ask("POST", "/v1/clusters/default/networks", {"name": name, "pools": [name], "mtu": 1450, **more})
 
+    @contextmanager
+    def network_for_a_while(self, name: str, *prefixes: str) -> Iterator[None]:
+        """Nothing of it is left afterwards, once nodes have given its blocks back."""
+        self.make_network(name, *prefixes)
+        try:
+            yield
+        finally:
+            self.ask("DELETE", f"/v1/clusters/default/networks/{name}")
+            wait_for(f"no node holds a block of {name}", lambda: self.answer("DELETE", f"/v1/pools/{name}")[0] == 204, 60)
+
     def allocations(self, **filters: str) -> list[dict[str, Any]]:
         """What is held now; at most a thousand."""
         query = "&".join(f"{name}={text}" for name, text in {"limit": "1000", **filters}.items())

@@ -178,23 +178,23 @@ def pinned(name: str, node: str, network: str) -> Json:
 @pytest.mark.usefixtures("multus")
 def test_multus_gives_a_pod_a_second_interface_from_another_network_of_ours(cluster: Cluster) -> None:
     prefixes = ("10.88.0.0/20", "2001:db8:88::/116")
-    cluster.manager.make_network("second", *prefixes)
-    cluster.apply(second_network("second"))
-    for node in cluster.nodes:
-        node.ready("second")
-
-    with running(cluster, pinned("left", "node1", "second"), pinned("right", "node2", "second")) as [left, right]:
+    with cluster.manager.network_for_a_while("second", *prefixes):
+        cluster.apply(second_network("second"))
         for node in cluster.nodes:
-            node.settled()
-        held = [each for each in cluster.manager.allocations() if each["network"] == "second"]
-        there = {each["pod"]: [its["address"] for its in each["addresses"]] for each in held}
+            node.ready("second")
 
-        assert {(each["pod"], each["node"], each["ifname"]) for each in held} == {("left", "node1", "net1"), ("right", "node2", "net1")}
-        assert all(any(ip_address(each) in ip_network(prefix) for prefix in prefixes) for every in there.values() for each in every)
-        assert not set(there["left"]) & set(addresses(left))
-        assert interfaces(cluster, left) == {"lo", "eth0", "net1"}
-        assert all(cluster.ping(left, address) for address in [*there["right"], *addresses(right)])
-    wait_for("nothing is held", lambda: not cluster.manager.allocations(), 60)
+        with running(cluster, pinned("left", "node1", "second"), pinned("right", "node2", "second")) as [left, right]:
+            for node in cluster.nodes:
+                node.settled()
+            held = [each for each in cluster.manager.allocations() if each["network"] == "second"]
+            there = {each["pod"]: [its["address"] for its in each["addresses"]] for each in held}
+
+            assert {(each["pod"], each["node"], each["ifname"]) for each in held} == {("left", "node1", "net1"), ("right", "node2", "net1")}
+            assert all(any(ip_address(each) in ip_network(prefix) for prefix in prefixes) for every in there.values() for each in every)
+            assert not set(there["left"]) & set(addresses(left))
+            assert interfaces(cluster, left) == {"lo", "eth0", "net1"}
+            assert all(cluster.ping(left, address) for address in [*there["right"], *addresses(right)])
+        wait_for("nothing is held", lambda: not cluster.manager.allocations(), 60)
 
 
 def interfaces(cluster: Cluster, pod: Json) -> set[str]:

@@ -28,15 +28,13 @@ def deployed(cluster: Cluster, name: str, replicas: int) -> Iterator[list[Json]]
 
 @contextmanager
 def another_network(cluster: Cluster, name: str, *prefixes: str) -> Iterator[None]:
-    """Beside the usual one, which nodes have again afterwards; of the other nothing is left, once nodes have given its blocks back."""
-    cluster.manager.make_network(name, *prefixes)
-    try:
-        yield
-    finally:
-        for node in cluster.nodes:
-            node.install(NETWORK)
-        cluster.manager.ask("DELETE", f"/v1/clusters/default/networks/{name}")
-        wait_for(f"no node holds a block of {name}", lambda: cluster.manager.answer("DELETE", f"/v1/pools/{name}")[0] == 204, 60)
+    """Beside the usual one, which nodes have again afterwards."""
+    with cluster.manager.network_for_a_while(name, *prefixes):
+        try:
+            yield
+        finally:
+            for node in cluster.nodes:
+                node.install(NETWORK)
 
 
 def nothing_is_left(cluster: Cluster) -> None:
