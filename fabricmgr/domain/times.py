@@ -27,6 +27,14 @@ def parse_instant(text: str, field: str = "at") -> datetime:
     return instant(found, field)
 
 
+def ago(now: datetime, age: timedelta) -> datetime:
+    """So long before now, and never after it. Raises Invalid for longer than there are years."""
+    try:
+        return now - max(age, timedelta(0))
+    except OverflowError:
+        raise Invalid("at", f"{age.days} days ago", "a time that a clock of these years could show") from None
+
+
 def by_our_clock(ats: Sequence[datetime], age: timedelta, now: datetime) -> list[datetime]:
     """When each was, of things that came to pass in this order: the first `age` before now, the others after it as their clock shows.
 

@@ -15,7 +15,7 @@ from fabricmgr.domain.addresses import Prefix, parse_address, parse_prefix
 from fabricmgr.domain.errors import FabricError, Invalid, LifeRefused, MachineRefused
 from fabricmgr.domain.events import AddressConflictDetected, BlockHeldBack
 from fabricmgr.domain.names import network_name
-from fabricmgr.domain.times import instant
+from fabricmgr.domain.times import ago, instant
 from fabricmgr.services.attachments import LARGEST_GENERATION, about
 from fabricmgr.services.reports import LARGEST_CLAIM, attachment_of, spots_of
 from fabricmgr.store import asked, claims, hello_rows, places
@@ -143,8 +143,8 @@ async def _hold_back(tx: Tx, node: NodePrincipal, row: BlockRow, now: datetime) 
 
 
 async def _attachments(tx: Tx, node: NodePrincipal, said: wire.Hello, found: _Findings, now: datetime, *, keep_aside: bool) -> None:
-    lag = now - (now if said.now is None else instant(said.now, "now"))
-    shown = [_shown(node, each, now if said.now is None else min(now, instant(each.at) + lag)) for each in said.attachments]
+    said_at = None if said.now is None else instant(said.now, "now")
+    shown = [_shown(node, each, now if said_at is None else ago(now, said_at - instant(each.at))) for each in said.attachments]
     keys = {each.owner for each in shown}
     gone = [
         row.owner

@@ -1,6 +1,6 @@
 """What nodes report and say when they begin: it takes effect once, and a life that ended says nothing more."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from fabricmgr import wire
 from fabricmgr.domain.errors import (
     HelloRequired,
+    Invalid,
     LifeRefused,
     MachineRefused,
     NodeIsGone,
@@ -108,6 +109,18 @@ async def test_a_pod_that_a_node_shows_in_its_hello_has_its_address_since_it_got
         await here.hello(node, life, BOOT, blocks=[held(block)], attachments=[shown], now=fast)
 
         assert [await here.had("10.10.0.3", -seconds) for seconds in (310, 290)] == [None, "c1"]
+
+
+async def test_a_hello_whose_clock_no_pod_can_be_dated_by_is_refused_and_changes_nothing(database_url: str) -> None:
+    async with site(database_url) as here:
+        await pods(here)
+        node, life, (block,) = await enrolled(here, count=1)
+        shown = owned("c1", at_block(block, 3, 1), at=datetime.min.replace(tzinfo=UTC))
+
+        with pytest.raises(Invalid):
+            await here.hello(node, life, BOOT, blocks=[held(block)], attachments=[shown], now=datetime.max.replace(tzinfo=UTC))
+
+        assert await copy(here) == []
 
 
 async def test_reports_of_blocks_or_claims_that_are_not_the_nodes_change_nothing(database_url: str) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fabricmgr.domain.errors import Invalid
-from fabricmgr.domain.times import by_our_clock, parse_instant
+from fabricmgr.domain.times import ago, by_our_clock, parse_instant
 
 
 def test_an_offset_is_taken_into_account() -> None:
@@ -43,3 +43,14 @@ def test_no_clock_shows_anything_too_far_off_to_be_told() -> None:
     ats = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
 
     assert by_our_clock(ats, timedelta(seconds=1), NOW) == [NOW - timedelta(seconds=1), NOW]
+
+
+def test_what_was_long_ago_was_then_and_what_is_to_come_is_now() -> None:
+    assert [ago(NOW, timedelta(hours=each)) for each in (3, -3)] == [NOW - timedelta(hours=3), NOW]
+
+
+def test_longer_ago_than_there_are_years_is_refused_by_name() -> None:
+    with pytest.raises(Invalid) as refused:
+        ago(NOW, timedelta.max)
+
+    assert refused.value.field == "at"
