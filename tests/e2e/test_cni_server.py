@@ -7,9 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,32 +18,15 @@ from fabricmgr.agent.request import CniRequest, parse_request
 from fabricmgr.agent.server import prepare_directory
 from fabricmgr.domain.errors import FabricError, PoolExhausted, SettingRefused
 from tests.support.edge import CONFIG, Edge
-from tests.support.netns import Namespace, namespace
+from tests.support.netns import Namespace
+from tests.support.serving_edge import directory, edge, pod
 from tests.support.shims import KINDS, ROOT, Printed, build, call, start, variables
 
 PREV = CONFIG[:-1] + b',"prevResult":{"cniVersion":"1.1.0","ips":[]}}'
 
+__all__ = ["directory", "edge", "pod"]
+
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fm-edge-") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-async def edge(directory: Path) -> AsyncIterator[Edge]:
-    serving = Edge(directory)
-    await serving.server.start()
-    yield serving
-    await serving.server.stop()
-
-
-@pytest.fixture(scope="module")
-def pod() -> Iterator[Namespace]:
-    with namespace("edge") as made:
-        yield made
 
 
 def open_descriptors() -> int:

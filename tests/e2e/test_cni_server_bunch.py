@@ -4,11 +4,9 @@ import asyncio
 import os
 import resource
 import socket
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -16,26 +14,14 @@ from fabricmgr.agent import server
 from fabricmgr.agent.frame import Frame, encode_frame, parse_answer
 from fabricmgr.agent.request import CniRequest
 from tests.support.edge import CONFIG, Edge
-from tests.support.netns import Namespace, namespace
+from tests.support.netns import Namespace
+from tests.support.serving_edge import directory, edge, pod
+
+__all__ = ["directory", "edge", "pod"]
 
 pytestmark = pytest.mark.anyio
 
 MANY = 2 * server.BUNCH + 3
-
-
-@pytest.fixture
-async def edge() -> AsyncIterator[Edge]:
-    with tempfile.TemporaryDirectory(prefix="fm-edge-") as name:
-        serving = Edge(Path(name))
-        await serving.server.start()
-        yield serving
-        await serving.server.stop()
-
-
-@pytest.fixture(scope="module")
-def pod() -> Iterator[Namespace]:
-    with namespace("bunch") as made:
-        yield made
 
 
 @pytest.fixture
