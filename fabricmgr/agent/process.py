@@ -18,7 +18,7 @@ def use_large_pages() -> int:
 
     A call touches some thousand small objects all over the heap, and after a pause their addresses have left the processor's tables, to be
     looked up anew page by page; in a virtual machine each of these is two."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None)
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     areas = list(full_areas(Path("/proc/self/smaps").read_text()))
     return sum(libc.madvise(at, LARGE, _COLLAPSE) == 0 for area in areas for at in area)
